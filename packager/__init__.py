@@ -1,0 +1,1 @@
+"""Delta updates for cars: build, sign, verify and install per-ECU bundles."""

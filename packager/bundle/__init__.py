@@ -1,0 +1,1 @@
+"""Encodes images into bundles of the format that the vehicle defines, and checks them with the vehicle's code."""

@@ -1,0 +1,1 @@
+"""Reads release files into the model, reporting all problems at once."""

@@ -1,0 +1,1 @@
+"""Diff engines: old and new image in, segments and literals out."""

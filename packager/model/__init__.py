@@ -1,0 +1,1 @@
+"""Values of the build side: identifiers, ECUs, releases, errors. No I/O."""

@@ -1,0 +1,1 @@
+"""Joins the stages: plan, build, publish, verify, report."""

@@ -1,0 +1,1 @@
+"""The TUF repository: keys, roles, metadata, write-once storage."""

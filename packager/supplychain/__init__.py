@@ -1,0 +1,1 @@
+"""in-toto links, layouts, attestations and their verification."""

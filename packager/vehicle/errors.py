@@ -1,0 +1,32 @@
+"""Errors of the vehicle side, by whose fault it is and what the caller can do.
+
+Nothing here knows of the build side. The command lines map each class to an exit code.
+"""
+
+
+class VehicleError(Exception):
+    """Root of all errors of `packager.vehicle`."""
+
+
+class UntrustedError(VehicleError):
+    """Signed data does not hold: a signature, a threshold, a rollback. Stop; do not retry with the same data."""
+
+
+class CorruptError(VehicleError):
+    """Bytes differ from their authentic hash or break the format. Fetch them again; nothing was written."""
+
+
+class IncompatibleError(VehicleError):
+    """Authentic, but not for this ECU: wrong hardware, wrong old image, unknown version, capability or profile."""
+
+
+class ResourceError(VehicleError):
+    """Space, memory or I/O of this machine fell short. Try later or make room."""
+
+
+class TemporaryError(VehicleError):
+    """The network or a server failed in a way that may pass. Try again."""
+
+
+class StateError(VehicleError):
+    """The caller used an object out of order, for example feeding a failed applier. A bug in the caller."""
