@@ -30,3 +30,7 @@ class TemporaryError(VehicleError):
 
 class StateError(VehicleError):
     """The caller used an object out of order, for example feeding a failed applier. A bug in the caller."""
+
+
+class CancelledError(VehicleError):
+    """The caller asked to stop. Everything finished so far is kept; apply again to go on."""

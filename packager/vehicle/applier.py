@@ -1,0 +1,258 @@
+"""Applies a bundle: push interface, bounded memory, resumable after a cut at any moment.
+
+The caller owns the download: it feeds bytes of the bundle from `Applier.next_offset` on, cut as it likes. The applier owns the slot:
+each block is verified before and after it is decoded (see `blocks`), written, synced and journalled in groups. `finish` reads the whole
+slot back and gives the verdict on the full image (Uptane 5.4.4.2, deployment practice 7.2); only its result may be activated.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from packager.vehicle.blocks import OldImage, make_block
+from packager.vehicle.errors import CancelledError, CorruptError, StateError
+from packager.vehicle.head import Head
+from packager.vehicle.identity import Digest, ImageId
+from packager.vehicle.index import BlockRecord
+from packager.vehicle.journal import Journal
+from packager.vehicle.storage import StoredFile
+
+SYNC_BYTES: Final = 8 << 20
+"""Written bytes between two syncs; a cut costs at most this much decoding, no download."""
+_READ_BACK_BYTES: Final = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an update is: blocks finished of all, and bytes of the bundle consumed of all."""
+
+    blocks_done: int
+    blocks: int
+    bundle_bytes_done: int
+    bundle_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedImage:
+    """A slot whose whole content was read back and has the signed identity. Only `Applier.finish` makes one."""
+
+    image: ImageId
+
+
+class Applier:
+    """Turns the bytes of one bundle into the new image. A context manager; not for use by several threads at once.
+
+    Args:
+        head: The authentic head.
+        old: The old image; `NoOldImage()` for a full bundle.
+        slot: Where the new image goes; as long as the new image.
+        journal: Keeps the position across power cuts; None starts from what the slot already holds.
+        workers: Threads that verify and decode; 1 does all in the caller's thread and holds one block.
+        sync_bytes: Written bytes between two syncs.
+        on_progress: Told after each block, in the caller's thread.
+        cancelled: Asked before each block; True stops with `CancelledError`.
+
+    Raises:
+        ResourceError: Ten starts at the same block failed.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        old: OldImage,
+        slot: StoredFile,
+        *,
+        journal: Journal | None = None,
+        workers: int = 1,
+        sync_bytes: int = SYNC_BYTES,
+        on_progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> None:
+        if slot.length_bytes != head.manifest.new.length_bytes:
+            raise StateError(f"slot: found {slot.length_bytes} bytes, expected {head.manifest.new.length_bytes}")
+        self._head = head
+        self._old = old
+        self._slot = slot
+        self._journal = journal
+        self._sync_bytes = sync_bytes
+        self._on_progress = on_progress
+        self._cancelled = cancelled
+        self._blob = bytearray()
+        self._state = "open"
+        self._unsynced_bytes = 0
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers, "apply") if workers > 1 else None
+        self._reader = ThreadPoolExecutor(1, "read-back") if workers > 1 else None
+        self._pending: deque[tuple[BlockRecord, Future[bytearray]]] = deque()
+        self._verdict = _ReadBack(slot)
+        self._verdict_done: Future[None] | None = None
+        if journal is not None:
+            journal.start()
+        self._committed = self._resume()
+        self._received = self._committed
+        if self._received < len(head.index):
+            self._record = head.index[self._received]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the threads; what is finished stays. Later calls do nothing."""
+        for pool in (self._pool, self._reader):
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
+        if self._state == "open":
+            self._state = "closed"
+
+    @property
+    def next_offset(self) -> int:
+        """Byte of the bundle that the next `feed` must start with."""
+        if self._received == len(self._head.index):
+            return self._head.bundle_bytes
+        return self._head.length_bytes + self._record.blob_offset + len(self._blob)
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return Progress(self._committed, len(self._head.index), self.next_offset, self._head.bundle_bytes)
+
+    def feed(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes of the bundle, any number of them.
+
+        Raises:
+            CorruptError: A blob or block is not the signed one, or bytes follow the last blob.
+            IncompatibleError: The old image is another one.
+            ResourceError: The slot can't be written or the old image not read.
+            CancelledError: The caller's `cancelled` said so.
+            StateError: The applier failed or ended before.
+        """
+        self._require_open()
+        try:
+            view = memoryview(chunk)
+            self._advance()
+            while len(view):
+                if self._received == len(self._head.index):
+                    raise CorruptError(f"bundle: {len(view)} bytes after the last blob, expected none")
+                wanted = self._record.blob_bytes - len(self._blob)
+                self._blob += view[:wanted]
+                view = view[wanted:]
+                self._advance()
+        except BaseException:
+            self._state = "failed"
+            raise
+
+    def finish(self) -> VerifiedImage:
+        """Complete the image and give the verdict on all of it.
+
+        Raises:
+            CorruptError: Bytes are missing, or the image that was read back is not the signed one.
+            StateError: The applier failed or ended before.
+        """
+        self._require_open()
+        try:
+            self._advance()
+            if self._received < len(self._head.index):
+                raise CorruptError(
+                    f"bundle: ended at byte {self.next_offset}, expected {self._head.bundle_bytes}; fetch the rest"
+                )
+            while self._pending:
+                self._commit_oldest()
+            self._sync()
+            if self._verdict_done is not None:
+                self._verdict_done.result()
+            found = self._verdict.identify()
+            if found != self._head.manifest.new:
+                raise CorruptError(f"new image: read back {found}, expected {self._head.manifest.new}")
+        except BaseException:
+            self._state = "failed"
+            raise
+        self._state = "finished"
+        return VerifiedImage(found)
+
+    def _require_open(self) -> None:
+        if self._state != "open":
+            raise StateError(f"applier: it is {self._state}; make a new one")
+
+    def _resume(self) -> int:
+        """Return the position from which on blocks are missing; trusts hashes, and the journal only for how far to look."""
+        position = 0
+        buffer = bytearray(self._head.manifest.max_output_bytes)
+        while position < len(self._head.index):
+            record = self._head.index[position]
+            start, end = self._head.manifest.block_range(record.block)
+            view = memoryview(buffer)[: end - start]
+            self._slot.read_into(start, view)
+            if hashlib.sha256(view).digest() != record.output_digest:
+                break
+            position += 1
+        return position
+
+    def _advance(self) -> None:
+        """Hand over every block whose blob is complete."""
+        while self._received < len(self._head.index) and len(self._blob) == self._record.blob_bytes:
+            if self._cancelled is not None and self._cancelled():
+                raise CancelledError(f"update: stopped by the caller at block {self._record.block}; it can go on later")
+            record, blob = self._record, self._blob
+            self._blob = bytearray()
+            self._received += 1
+            if self._received < len(self._head.index):
+                self._record = self._head.index[self._received]
+            if self._pool is None:
+                self._commit(record, make_block(self._head, record, blob, self._old))
+            else:
+                self._pending.append((record, self._pool.submit(make_block, self._head, record, blob, self._old)))
+                if len(self._pending) > self._workers:
+                    self._commit_oldest()
+
+    def _commit_oldest(self) -> None:
+        record, future = self._pending.popleft()
+        self._commit(record, future.result())
+
+    def _commit(self, record: BlockRecord, output: bytearray) -> None:
+        start, _ = self._head.manifest.block_range(record.block)
+        self._slot.write(start, output)
+        self._committed += 1
+        self._unsynced_bytes += len(output)
+        if self._unsynced_bytes >= self._sync_bytes:
+            self._sync()
+        if self._on_progress is not None:
+            self._on_progress(self.progress)
+
+    def _sync(self) -> None:
+        self._slot.sync()
+        self._unsynced_bytes = 0
+        if self._journal is not None:
+            self._journal.finished(self._committed)
+        if self._reader is not None and not self._head.manifest.in_place:
+            end = min(self._committed << self._head.manifest.block_log2, self._head.manifest.new.length_bytes)
+            self._verdict_done = self._reader.submit(self._verdict.read_to, end)
+
+
+class _ReadBack:
+    """Hashes a slot from its start, as far as it is synced: the whole-image hash and the read-back in one pass."""
+
+    def __init__(self, slot: StoredFile) -> None:
+        self._slot = slot
+        self._hasher = hashlib.sha256()
+        self._offset = 0
+
+    def read_to(self, end: int) -> None:
+        buffer = memoryview(bytearray(_READ_BACK_BYTES))
+        while self._offset < end:
+            view = buffer[: min(_READ_BACK_BYTES, end - self._offset)]
+            self._slot.read_into(self._offset, view)
+            self._hasher.update(view)
+            self._offset += len(view)
+
+    def identify(self) -> ImageId:
+        self.read_to(self._slot.length_bytes)
+        return ImageId(self._offset, Digest(self._hasher.digest()))

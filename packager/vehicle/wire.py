@@ -1,0 +1,108 @@
+"""Bounded reading of little-endian fields and varints from bytes whose hash was already checked.
+
+Every read names the object it serves, so that an error says what was cut short. Nothing here allocates more than it was given.
+"""
+
+from typing import Final
+
+from packager.vehicle.errors import CorruptError
+
+MAX_VARINT_BYTES: Final = 9
+"""Longest varint: 63 bits, so that every value fits a signed 64-bit integer."""
+
+
+class Cursor:
+    """Reads fields from `data` in order.
+
+    Args:
+        data: The bytes; not copied.
+        what: Name of the object for error messages.
+    """
+
+    __slots__ = ("_data", "_what", "offset")
+
+    def __init__(self, data: memoryview | bytes, what: str) -> None:
+        self._data = memoryview(data)
+        self._what = what
+        self.offset = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes not yet read."""
+        return len(self._data) - self.offset
+
+    def take(self, length_bytes: int) -> memoryview:
+        """Read `length_bytes` bytes.
+
+        Raises:
+            CorruptError: Fewer are left.
+        """
+        if length_bytes > self.left:
+            raise CorruptError(
+                f"{self._what}: truncated at byte {self.offset}: found {self.left} bytes, expected {length_bytes}"
+            )
+        self.offset += length_bytes
+        return self._data[self.offset - length_bytes : self.offset]
+
+    def uint(self, width_bytes: int) -> int:
+        """Read an unsigned little-endian integer of `width_bytes` bytes."""
+        return int.from_bytes(self.take(width_bytes), "little")
+
+    def text(self) -> str:
+        """Read one length byte and that many bytes of UTF-8.
+
+        Raises:
+            CorruptError: Truncated, or not UTF-8.
+        """
+        raw = self.take(self.uint(1))
+        try:
+            return str(raw, "utf-8")
+        except UnicodeDecodeError as error:
+            raise CorruptError(f"{self._what}: text at byte {self.offset} is not UTF-8: {error.reason}") from error
+
+    def varint(self) -> int:
+        """Read an LEB128 varint in its shortest form, at most 63 bits.
+
+        Raises:
+            CorruptError: Truncated, longer than nine bytes, or padded with zero bits.
+        """
+        value = 0
+        for index in range(MAX_VARINT_BYTES):
+            byte = self.uint(1)
+            value |= (byte & 0x7F) << (7 * index)
+            if byte < 0x80:
+                if byte == 0 and index:
+                    raise CorruptError(f"{self._what}: varint at byte {self.offset} is not in its shortest form")
+                return value
+        raise CorruptError(f"{self._what}: varint at byte {self.offset} is longer than {MAX_VARINT_BYTES} bytes")
+
+    def end(self) -> None:
+        """Require that everything was read.
+
+        Raises:
+            CorruptError: Bytes are left over.
+        """
+        if self.left:
+            raise CorruptError(f"{self._what}: {self.left} bytes left over after byte {self.offset}, expected none")
+
+
+def encode_varint(value: int) -> bytes:
+    """Encode `value` (0 to 2**63 - 1) as the shortest LEB128 varint."""
+    if not 0 <= value < 1 << 63:
+        raise ValueError(f"varint: found {value}, expected 0 to 2**63 - 1")
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def zigzag(value: int) -> int:
+    """Map a signed integer to an unsigned one, small magnitudes first."""
+    return value << 1 if value >= 0 else (-value << 1) - 1
+
+
+def unzigzag(value: int) -> int:
+    """Undo `zigzag`."""
+    return -((value + 1) >> 1) if value & 1 else value >> 1
