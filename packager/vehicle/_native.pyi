@@ -9,4 +9,5 @@ def apply_delta(
     literals: bytes | memoryview,
     controls: bytes | memoryview,
     values: bytes | memoryview,
+    /,
 ) -> None: ...
