@@ -1,0 +1,217 @@
+"""Puts a bundle together: coded blocks and segments in, the bytes of the format out. All field widths come from the vehicle's reader."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from packager.bundle.columns import encode_column
+from packager.vehicle.head import (
+    CRITICAL,
+    FORMAT_VERSION,
+    MAGIC,
+    PREAMBLE_BYTES,
+    SECTION_ENTRY_BYTES,
+    Section,
+    features_of,
+    required_memory_bytes,
+)
+from packager.vehicle.identity import DIGEST_BYTES, ImageId
+from packager.vehicle.index import MAX_WHOLE_OLD_BYTES, NUMBERED, OUTPUT_HASHED, SOURCE_HASHED, WINDOWED
+from packager.vehicle.manifest import FLAG_IN_PLACE, READS_OLD, Manifest, Op
+from packager.vehicle.profile import Coder
+from packager.vehicle.segments import Segment
+from packager.vehicle.wire import encode_varint, zigzag
+
+
+@dataclass(frozen=True, slots=True)
+class CodedBlock:
+    """One block as it will stand in the bundle.
+
+    Attributes:
+        block: Its number in the grid.
+        op: Operation.
+        coder: Coder of the blob, see `BlockRecord`.
+        blob: Coded form.
+        output: The block itself.
+        source: The old bytes that it reads, in the order of the format.
+        window_offset: First old byte of the window of `Op.WINDOW`.
+        decoded_bytes: Sum of its decoded columns.
+        window_log2: log2 of the largest zstd window in the blob, 0 for none.
+        coders: Coders within the blob.
+    """
+
+    block: int
+    op: Op
+    coder: Coder
+    blob: bytes
+    output: bytes
+    source: bytes = b""
+    window_offset: int = 0
+    decoded_bytes: int = 0
+    window_log2: int = 0
+    coders: frozenset[Coder] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the bundle is and for whom; see `Manifest`."""
+
+    new: ImageId
+    old: ImageId | None
+    block_log2: int
+    release_counter: int = 0
+    version: str = ""
+    hardware_ids: tuple[str, ...] = ()
+    in_place: bool = False
+    scratch_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenBundle:
+    """A finished bundle: the first `head_bytes` of `data` are the head."""
+
+    data: bytes
+    head_bytes: int
+
+
+def write_bundle(
+    identity: Identity,
+    blocks: Sequence[CodedBlock],
+    segments: Sequence[Segment],
+    coders: frozenset[Coder],
+    predictors: bytes = b"",
+) -> WrittenBundle:
+    """Write head and blobs.
+
+    Args:
+        identity: What it is.
+        blocks: In install order, each block of the grid once.
+        segments: Those that the blocks read, normalised.
+        coders: Coders that the ECU has, for the segment map.
+        predictors: Section 4, coded.
+    """
+    used = frozenset({Coder.RAW}).union(*({block.coder} | block.coders for block in blocks))
+    map_section = encode_segments(segments, coders) if segments else b""
+    window_log2 = max((block.window_log2 for block in blocks), default=0)
+    if map_section:
+        used |= _coders_of_map(map_section)
+        window_log2 = max(window_log2, (len(segments) * 9).bit_length() if Coder.ZSTD in used else 0)
+    reads_old = any(block.op in READS_OLD for block in blocks)
+    implied = reads_old and len(blocks) == 1 and identity.old is not None and identity.old.length_bytes <= MAX_WHOLE_OLD_BYTES
+    max_source = max((len(block.source) for block in blocks), default=0)
+    manifest = Manifest(
+        new=identity.new,
+        old=identity.old,
+        block_log2=identity.block_log2,
+        in_place=identity.in_place,
+        ops=frozenset(block.op for block in blocks),
+        coders=used,
+        window_log2=max(window_log2, 10) if Coder.ZSTD in used else 0,
+        max_blob_bytes=max(len(block.blob) for block in blocks),
+        max_source_bytes=identity.old.length_bytes if implied and identity.old else max_source,
+        max_decoded_bytes=max(block.decoded_bytes for block in blocks),
+        segment_count=len(segments),
+        memory_bytes=0,
+        scratch_bytes=identity.scratch_bytes,
+        release_counter=identity.release_counter,
+        version=identity.version,
+        hardware_ids=tuple(sorted(identity.hardware_ids)),
+    )
+    index = _encode_index(blocks, source_hashed=reads_old and not implied)
+    head = _assemble(manifest, index, map_section, predictors)
+    return WrittenBundle(b"".join((head, *(block.blob for block in blocks))), len(head))
+
+
+def encode_segments(segments: Sequence[Segment], coders: frozenset[Coder]) -> bytes:
+    """Write section 3: varint count, then the columns gap, length, change of diagonal."""
+    gaps, lengths, diagonals = bytearray(), bytearray(), bytearray()
+    at = diagonal = 0
+    for new_offset, old_offset, length_bytes in segments:
+        gaps += encode_varint(new_offset - at)
+        lengths += encode_varint(length_bytes)
+        diagonals += encode_varint(zigzag(old_offset - new_offset - diagonal))
+        at, diagonal = new_offset + length_bytes, old_offset - new_offset
+    return encode_varint(len(segments)) + b"".join(encode_column(bytes(c), coders) for c in (gaps, lengths, diagonals))
+
+
+def _assemble(manifest: Manifest, index: bytes, map_section: bytes, predictors: bytes) -> bytes:
+    sections: list[tuple[Section, bytes]] = [(Section.MANIFEST, encode_manifest(manifest)), (Section.INDEX, index)]
+    sections += [(Section.SEGMENTS, map_section)] if map_section else []
+    sections += [(Section.PREDICTORS, predictors)] if predictors else []
+    head_bytes = PREAMBLE_BYTES + DIGEST_BYTES + sum(SECTION_ENTRY_BYTES + len(content) for _, content in sections)
+    memory_bytes = required_memory_bytes(manifest, head_bytes)
+    sections[0] = (Section.MANIFEST, encode_manifest(replace(manifest, memory_bytes=memory_bytes)))
+    parts = [MAGIC, FORMAT_VERSION.to_bytes(2, "little"), len(sections).to_bytes(2, "little")]
+    parts += [int(features_of(manifest)).to_bytes(4, "little"), bytes(4)]
+    parts += [bytes((section, CRITICAL)) + len(content).to_bytes(4, "little") for section, content in sections]
+    body = b"".join((*parts, *(content for _, content in sections)))
+    return body + hashlib.sha256(body).digest()
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Write section 1; the inverse of `packager.vehicle.manifest.parse_manifest`."""
+    fields: list[bytes] = [
+        bytes((manifest.kind, manifest.block_log2, FLAG_IN_PLACE if manifest.in_place else 0, manifest.window_log2)),
+        _mask(manifest.ops).to_bytes(2, "little"),
+        _mask(manifest.coders).to_bytes(2, "little"),
+    ]
+    fields += [image.length_bytes.to_bytes(8, "little") + image.digest.value for image in (manifest.new, manifest.old) if image]
+    fields += [
+        value.to_bytes(4, "little")
+        for value in (
+            manifest.max_blob_bytes,
+            manifest.max_source_bytes,
+            manifest.max_decoded_bytes,
+            manifest.segment_count,
+            manifest.memory_bytes,
+            manifest.scratch_bytes,
+            manifest.release_counter,
+        )
+    ]
+    fields += [_text(manifest.version), bytes((len(manifest.hardware_ids),)), *map(_text, manifest.hardware_ids)]
+    return b"".join(fields)
+
+
+def _encode_index(blocks: Sequence[CodedBlock], *, source_hashed: bool) -> bytes:
+    length_width = max((max(len(block.blob) for block in blocks).bit_length() + 7) // 8, 1)
+    numbered = any(second.block != first.block + 1 for first, second in pairwise(blocks))
+    layout = NUMBERED if numbered else 0
+    layout |= WINDOWED if any(block.op is Op.WINDOW for block in blocks) else 0
+    layout |= OUTPUT_HASHED if len(blocks) > 1 else 0
+    layout |= SOURCE_HASHED if source_hashed else 0
+    parts = [bytes((layout, length_width))]
+    for block in blocks:
+        window = (block.window_offset, len(block.source)) if block.op is Op.WINDOW else (0, 0)
+        parts += [block.block.to_bytes(4, "little")] if layout & NUMBERED else []
+        parts += [bytes((block.op, block.coder)), len(block.blob).to_bytes(length_width, "little")]
+        parts += [window[0].to_bytes(8, "little") + window[1].to_bytes(4, "little")] if layout & WINDOWED else []
+        parts += [hashlib.sha256(block.blob).digest()]
+        parts += [hashlib.sha256(block.output).digest()] if layout & OUTPUT_HASHED else []
+        if layout & SOURCE_HASHED:
+            parts += [hashlib.sha256(block.source).digest() if block.op in READS_OLD else bytes(DIGEST_BYTES)]
+    return b"".join(parts)
+
+
+def _mask(values: Iterable[int]) -> int:
+    return sum(1 << value for value in values)
+
+
+def _text(text: str) -> bytes:
+    raw = text.encode()
+    return bytes((len(raw),)) + raw
+
+
+def _coders_of_map(section: bytes) -> frozenset[Coder]:
+    """Return the coders that the columns of an encoded map use, by walking it."""
+    from packager.vehicle.wire import Cursor  # noqa: PLC0415
+
+    cursor = Cursor(section, "segment map")
+    cursor.varint()
+    used = set()
+    for _ in range(3):
+        tag = cursor.varint()
+        coder = Coder(tag & 3)
+        cursor.take(tag >> 2 if coder is Coder.RAW else cursor.varint())
+        used.add(coder)
+    return frozenset(used)
