@@ -21,7 +21,7 @@ from packager.vehicle.index import MAX_WHOLE_OLD_BYTES, NUMBERED, OUTPUT_HASHED,
 from packager.vehicle.manifest import FLAG_IN_PLACE, READS_OLD, Manifest, Op
 from packager.vehicle.profile import Coder
 from packager.vehicle.segments import Segment
-from packager.vehicle.wire import encode_varint, zigzag
+from packager.vehicle.wire import Cursor, encode_varint, zigzag
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,9 @@ def write_bundle(
         used |= _coders_of_map(map_section)
         window_log2 = max(window_log2, (len(segments) * 9).bit_length() if Coder.ZSTD in used else 0)
     reads_old = any(block.op in READS_OLD for block in blocks)
-    implied = reads_old and len(blocks) == 1 and identity.old is not None and identity.old.length_bytes <= MAX_WHOLE_OLD_BYTES
+    implied = (
+        reads_old and len(blocks) == 1 and identity.old is not None and identity.old.length_bytes <= MAX_WHOLE_OLD_BYTES
+    )
     max_source = max((len(block.source) for block in blocks), default=0)
     manifest = Manifest(
         new=identity.new,
@@ -156,7 +158,9 @@ def encode_manifest(manifest: Manifest) -> bytes:
         _mask(manifest.ops).to_bytes(2, "little"),
         _mask(manifest.coders).to_bytes(2, "little"),
     ]
-    fields += [image.length_bytes.to_bytes(8, "little") + image.digest.value for image in (manifest.new, manifest.old) if image]
+    fields += [
+        image.length_bytes.to_bytes(8, "little") + image.digest.value for image in (manifest.new, manifest.old) if image
+    ]
     fields += [
         value.to_bytes(4, "little")
         for value in (
@@ -204,8 +208,6 @@ def _text(text: str) -> bytes:
 
 def _coders_of_map(section: bytes) -> frozenset[Coder]:
     """Return the coders that the columns of an encoded map use, by walking it."""
-    from packager.vehicle.wire import Cursor  # noqa: PLC0415
-
     cursor = Cursor(section, "segment map")
     cursor.varint()
     used = set()

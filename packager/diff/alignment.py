@@ -33,7 +33,8 @@ def normalise(found: list[Segment], old: bytes, new: bytes) -> list[Segment]:
 
 def _continues(last: Segment, new_offset: int, old_offset: int) -> bool:
     return (
-        last.new_offset + last.length_bytes == new_offset and last.new_offset - last.old_offset == new_offset - old_offset
+        last.new_offset + last.length_bytes == new_offset
+        and last.new_offset - last.old_offset == new_offset - old_offset
     )
 
 

@@ -38,7 +38,9 @@ def segments(old: bytes, new: bytes) -> list[Segment]:
         for first in range(start, end, NEW_WINDOW_BYTES):
             last = min(first + NEW_WINDOW_BYTES, end)
             old_first = max(first - OLD_MARGIN_BYTES, 0)
-            old_last = min(last + OLD_MARGIN_BYTES + max(len(old) - len(new), 0), len(old), old_first + 4 * NEW_WINDOW_BYTES)
+            old_last = min(
+                last + OLD_MARGIN_BYTES + max(len(old) - len(new), 0), len(old), old_first + 4 * NEW_WINDOW_BYTES
+            )
             if old_first < old_last:
                 found += _window(old, new, (old_first, old_last), (first, last))
     return normalise(found, old, new)

@@ -16,6 +16,12 @@ def compress(data: bytes, *, thorough: bool = True) -> bytes:
 
 def _compress(data: bytes, properties: int) -> bytes:
     filters = [
-        {**lzma_filters(properties, len(data))[0], "mode": lzma.MODE_NORMAL, "nice_len": 273, "mf": lzma.MF_BT4, "depth": 512}
+        {
+            **lzma_filters(properties, len(data))[0],
+            "mode": lzma.MODE_NORMAL,
+            "nice_len": 273,
+            "mf": lzma.MF_BT4,
+            "depth": 512,
+        }
     ]
     return bytes((properties,)) + lzma.compress(data, lzma.FORMAT_RAW, filters=filters)

@@ -18,6 +18,7 @@ def apply_delta(
     literals: bytes | memoryview,
     controls: bytes | memoryview,
     values: bytes | memoryview,
+    /,
 ) -> None:
     """Make one block from its source, residuals and literals.
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from packager.vehicle.table import Table
+
 MIN_BLOCK_LOG2: Final = 12
 MAX_BLOCK_LOG2: Final = 22
 KIB: Final = 1024
@@ -77,3 +79,35 @@ def grid_block_bytes(new_length_bytes: int, profile: UpdateProfile) -> int:
     while block_bytes > 1 << MIN_BLOCK_LOG2 and block_bytes >> 1 >= new_length_bytes:
         block_bytes >>= 1
     return block_bytes
+
+
+def read_profile(table: Table) -> UpdateProfile:
+    """Read the ``[profile]`` of an ECU, in the release file as in the vehicle's configuration; problems go to the table.
+
+    Keys: ``ram_kib``, ``flash_kib``, and optionally ``spare_slot``, ``coders`` (of "zstd", "lzma"), ``block_kib``, ``scratch_kib``.
+    """
+    ram_kib = table.integer("ram_kib", least=16, most=1 << 30)
+    flash_kib = table.integer("flash_kib", least=1, most=1 << 30)
+    spare_slot = table.boolean("spare_slot", default=True)
+    names = table.names("coders", default=("zstd",))
+    block_kib = table.integer("block_kib", least=0, most=1 << 12, default=0)
+    scratch_kib = table.integer("scratch_kib", least=0, most=1 << 30, default=0)
+    table.end()
+    coders = {Coder.RAW}
+    for name in names:
+        if name in ("zstd", "lzma"):
+            coders.add(Coder[name.upper()])
+        else:
+            table.problem(f"coders: found {name!r}, expected zstd or lzma")
+    try:
+        return UpdateProfile(
+            ram_bytes=ram_kib * KIB,
+            flash_bytes=flash_kib * KIB,
+            spare_slot=spare_slot,
+            coders=frozenset(coders),
+            block_bytes=block_kib * KIB or None,
+            scratch_bytes=scratch_kib * KIB,
+        )
+    except ValueError as error:
+        table.problem(f"block_kib: {error}")
+        return DEFAULT_PROFILE
