@@ -1,11 +1,31 @@
-"""Writes columns: each in the smallest of the forms that the ECU can decode, ties to the simplest."""
+"""Codes columns: each in the smallest of the forms that the ECU can decode, ties to the simplest."""
+
+from dataclasses import dataclass
+from typing import Final
 
 from packager.diff import lzma, zstd
 from packager.vehicle.profile import Coder
 from packager.vehicle.wire import encode_varint
 
-MIN_COMPRESSED_BYTES = 16
+MIN_COMPRESSED_BYTES: Final = 16
 """Shorter columns never gain from a coder's own header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A coded column, as `packager.vehicle.codec.read_column` reads it.
+
+    Attributes:
+        encoded: Its bytes: tag, coded length if compressed, content.
+        decoded_bytes: Length after decoding.
+        coder: How it is coded.
+        window_log2: log2 of the zstd window that it needs; 0 without zstd.
+    """
+
+    encoded: bytes
+    decoded_bytes: int
+    coder: Coder
+    window_log2: int
 
 
 def compress(data: bytes, coders: frozenset[Coder], level: int = zstd.LEVEL) -> tuple[Coder, bytes]:
@@ -19,10 +39,11 @@ def compress(data: bytes, coders: frozenset[Coder], level: int = zstd.LEVEL) -> 
     return best
 
 
-def encode_column(data: bytes, coders: frozenset[Coder], level: int = zstd.LEVEL) -> bytes:
-    """Return a column as `packager.vehicle.codec.read_column` reads it."""
+def encode_column(data: bytes, coders: frozenset[Coder], level: int = zstd.LEVEL) -> Column:
+    """Code one column."""
+    plain = encode_varint(len(data) << 2 | Coder.RAW) + data
     coder, coded = compress(data, coders, level)
-    tag = encode_varint(len(data) << 2 | coder)
-    packed = tag + coded if coder is Coder.RAW else tag + encode_varint(len(coded)) + coded
-    plain = tag[:0] + encode_varint(len(data) << 2) + data
-    return min(plain, packed, key=len)
+    packed = encode_varint(len(data) << 2 | coder) + encode_varint(len(coded)) + coded
+    if coder is Coder.RAW or len(packed) >= len(plain):
+        return Column(plain, len(data), Coder.RAW, 0)
+    return Column(packed, len(data), coder, zstd.window_log2(coded) if coder is Coder.ZSTD else 0)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from packager.bundle.columns import encode_column
+from packager.bundle.columns import Column, encode_column
 from packager.vehicle.head import (
     CRITICAL,
     FORMAT_VERSION,
@@ -21,7 +21,7 @@ from packager.vehicle.index import MAX_WHOLE_OLD_BYTES, NUMBERED, OUTPUT_HASHED,
 from packager.vehicle.manifest import FLAG_IN_PLACE, READS_OLD, Manifest, Op
 from packager.vehicle.profile import Coder
 from packager.vehicle.segments import Segment
-from packager.vehicle.wire import Cursor, encode_varint, zigzag
+from packager.vehicle.wire import encode_varint, zigzag
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,17 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class WrittenBundle:
-    """A finished bundle: the first `head_bytes` of `data` are the head."""
+    """A finished bundle.
+
+    Attributes:
+        data: All of it; the first `head_bytes` are the head.
+        head_bytes: Length of the head.
+        memory_bytes: What applying it needs on the vehicle.
+    """
 
     data: bytes
     head_bytes: int
+    memory_bytes: int
 
 
 def write_bundle(
@@ -91,12 +98,11 @@ def write_bundle(
         coders: Coders that the ECU has, for the segment map.
         predictors: Section 4, coded.
     """
+    columns = encode_segments(segments, coders) if segments else ()
+    map_section = b"".join((encode_varint(len(segments)), *(column.encoded for column in columns))) if segments else b""
     used = frozenset({Coder.RAW}).union(*({block.coder} | block.coders for block in blocks))
-    map_section = encode_segments(segments, coders) if segments else b""
-    window_log2 = max((block.window_log2 for block in blocks), default=0)
-    if map_section:
-        used |= _coders_of_map(map_section)
-        window_log2 = max(window_log2, (len(segments) * 9).bit_length() if Coder.ZSTD in used else 0)
+    used |= {column.coder for column in columns}
+    window_log2 = max([block.window_log2 for block in blocks] + [column.window_log2 for column in columns])
     reads_old = any(block.op in READS_OLD for block in blocks)
     implied = (
         reads_old and len(blocks) == 1 and identity.old is not None and identity.old.length_bytes <= MAX_WHOLE_OLD_BYTES
@@ -109,7 +115,7 @@ def write_bundle(
         in_place=identity.in_place,
         ops=frozenset(block.op for block in blocks),
         coders=used,
-        window_log2=max(window_log2, 10) if Coder.ZSTD in used else 0,
+        window_log2=window_log2,
         max_blob_bytes=max(len(block.blob) for block in blocks),
         max_source_bytes=identity.old.length_bytes if implied and identity.old else max_source,
         max_decoded_bytes=max(block.decoded_bytes for block in blocks),
@@ -121,12 +127,12 @@ def write_bundle(
         hardware_ids=tuple(sorted(identity.hardware_ids)),
     )
     index = _encode_index(blocks, source_hashed=reads_old and not implied)
-    head = _assemble(manifest, index, map_section, predictors)
-    return WrittenBundle(b"".join((head, *(block.blob for block in blocks))), len(head))
+    head, memory_bytes = _assemble(manifest, index, map_section, predictors)
+    return WrittenBundle(b"".join((head, *(block.blob for block in blocks))), len(head), memory_bytes)
 
 
-def encode_segments(segments: Sequence[Segment], coders: frozenset[Coder]) -> bytes:
-    """Write section 3: varint count, then the columns gap, length, change of diagonal."""
+def encode_segments(segments: Sequence[Segment], coders: frozenset[Coder]) -> tuple[Column, ...]:
+    """Code the columns of section 3: gap, length, change of diagonal."""
     gaps, lengths, diagonals = bytearray(), bytearray(), bytearray()
     at = diagonal = 0
     for new_offset, old_offset, length_bytes in segments:
@@ -134,10 +140,10 @@ def encode_segments(segments: Sequence[Segment], coders: frozenset[Coder]) -> by
         lengths += encode_varint(length_bytes)
         diagonals += encode_varint(zigzag(old_offset - new_offset - diagonal))
         at, diagonal = new_offset + length_bytes, old_offset - new_offset
-    return encode_varint(len(segments)) + b"".join(encode_column(bytes(c), coders) for c in (gaps, lengths, diagonals))
+    return tuple(encode_column(bytes(column), coders) for column in (gaps, lengths, diagonals))
 
 
-def _assemble(manifest: Manifest, index: bytes, map_section: bytes, predictors: bytes) -> bytes:
+def _assemble(manifest: Manifest, index: bytes, map_section: bytes, predictors: bytes) -> tuple[bytes, int]:
     sections: list[tuple[Section, bytes]] = [(Section.MANIFEST, encode_manifest(manifest)), (Section.INDEX, index)]
     sections += [(Section.SEGMENTS, map_section)] if map_section else []
     sections += [(Section.PREDICTORS, predictors)] if predictors else []
@@ -148,7 +154,7 @@ def _assemble(manifest: Manifest, index: bytes, map_section: bytes, predictors: 
     parts += [int(features_of(manifest)).to_bytes(4, "little"), bytes(4)]
     parts += [bytes((section, CRITICAL)) + len(content).to_bytes(4, "little") for section, content in sections]
     body = b"".join((*parts, *(content for _, content in sections)))
-    return body + hashlib.sha256(body).digest()
+    return body + hashlib.sha256(body).digest(), memory_bytes
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -204,16 +210,3 @@ def _mask(values: Iterable[int]) -> int:
 def _text(text: str) -> bytes:
     raw = text.encode()
     return bytes((len(raw),)) + raw
-
-
-def _coders_of_map(section: bytes) -> frozenset[Coder]:
-    """Return the coders that the columns of an encoded map use, by walking it."""
-    cursor = Cursor(section, "segment map")
-    cursor.varint()
-    used = set()
-    for _ in range(3):
-        tag = cursor.varint()
-        coder = Coder(tag & 3)
-        cursor.take(tag >> 2 if coder is Coder.RAW else cursor.varint())
-        used.add(coder)
-    return frozenset(used)

@@ -6,9 +6,9 @@ delta block what it reads of the old image, and it is the address map of predict
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from packager.vehicle.codec import CodecLimits, read_column
 from packager.vehicle.errors import CorruptError
@@ -34,6 +34,16 @@ class SegmentMap:
     new_offsets: "array[int]"
     old_offsets: "array[int]"
     lengths: "array[int]"
+
+    @classmethod
+    def of(cls, segments: Iterable[Segment]) -> Self:
+        """Build a map from segments in ascending order."""
+        made = cls(array("Q"), array("Q"), array("I"))
+        for new_offset, old_offset, length_bytes in segments:
+            made.new_offsets.append(new_offset)
+            made.old_offsets.append(old_offset)
+            made.lengths.append(length_bytes)
+        return made
 
     def __len__(self) -> int:
         return len(self.new_offsets)
