@@ -1,0 +1,115 @@
+"""Reads a release file: TOML in, a checked `Release` out, or all of its problems at once."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from packager.model.errors import ConfigError
+from packager.model.release import EcuRelease, ImageSource, Release, Speeds
+from packager.vehicle.profile import KIB, MIB, read_profile
+from packager.vehicle.table import Table
+from packager.vehicle.targets import MAX_RELEASE_COUNTER
+
+MAX_SPEED_KIB_PER_S = 1 << 30
+
+
+def load_toml(path: Path, what: str) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: It is missing, unreadable or not TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{what} {path}: can't be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what} {path}: not TOML: {error}") from error
+
+
+def read_release(path: Path) -> Release:
+    """Read a release file; image paths in it are relative to it.
+
+    Raises:
+        ConfigError: It can't be read, or breaks a rule; `problems` lists all of them.
+    """
+    problems: list[str] = []
+    root = Table(load_toml(path, "release file"), "", problems)
+    release = root.table("release")
+    budget = root.table("budget")
+    ecus = tuple(_read_ecu(table, path.parent) for table in root.tables("ecu"))
+    root.end()
+    result = Release(
+        name=release.text("name"),
+        version=release.text("version"),
+        car_line=release.text("car_line"),
+        fleet_cars=release.integer("fleet_cars", least=1, most=10**9),
+        budget_bytes=budget.integer("mib_per_car", least=1, most=1 << 20) * MIB,
+        budget_s=budget.integer("seconds_per_car", least=1, most=10**6),
+        ecus=tuple(sorted(ecus, key=lambda ecu: ecu.name)),
+    )
+    release.end()
+    budget.end()
+    problems += _problems_across(result)
+    if problems:
+        raise ConfigError(f"release file {path}: {len(problems)} problems", tuple(problems))
+    return result
+
+
+def _read_ecu(table: Table, directory: Path) -> EcuRelease:
+    name = table.name("name")
+    table.rename(f"ecu {name or '?'}")
+    new = _read_image(table, directory)
+    old = []
+    for entry in table.tables("old"):
+        old.append(_read_image(entry, directory))
+        entry.end()
+    versions = [new.version, *(image.version for image in old)]
+    for version in sorted({version for version in versions if version and versions.count(version) > 1}):
+        table.problem(f"version {version} is listed {versions.count(version)} times, expected once")
+    ecu = EcuRelease(
+        name=name,
+        role=table.text("role"),
+        hardware_id=table.name("hardware_id"),
+        supplier=table.text("supplier"),
+        domain=table.name("domain"),
+        release_counter=table.integer("release_counter", least=1, most=MAX_RELEASE_COUNTER),
+        new=new,
+        old=tuple(old),
+        profile=read_profile(table.table("profile")),
+        speeds=Speeds(
+            table.integer("bus_kib_per_s", least=1, most=MAX_SPEED_KIB_PER_S) * KIB,
+            table.integer("flash_kib_per_s", least=1, most=MAX_SPEED_KIB_PER_S) * KIB,
+        ),
+        byte_share_percent=table.integer("byte_share_percent", least=1, most=100),
+        time_share_percent=table.integer("time_share_percent", least=1, most=100),
+    )
+    table.end()
+    return ecu
+
+
+def _read_image(table: Table, directory: Path) -> ImageSource:
+    return ImageSource(table.name("version"), directory / table.text("image"))
+
+
+def _problems_across(release: Release) -> list[str]:
+    """Return the problems that no ECU has alone."""
+    problems = []
+    if not release.ecus:
+        problems.append("no [[ecu]]; expected at least one")
+    for what, values in (
+        ("name", [ecu.name for ecu in release.ecus]),
+        ("hardware_id", [ecu.hardware_id for ecu in release.ecus]),
+    ):
+        problems += [
+            f"{what} {value} belongs to {values.count(value)} ECUs, expected one"
+            for value in sorted({value for value in values if value and values.count(value) > 1})
+        ]
+    for what, total in (
+        ("byte_share_percent", sum(ecu.byte_share_percent for ecu in release.ecus)),
+        ("time_share_percent", sum(ecu.time_share_percent for ecu in release.ecus)),
+    ):
+        if total > 100:
+            problems.append(f"{what} of all ECUs: found {total}, expected at most 100")
+    return problems

@@ -1,0 +1,171 @@
+"""The work on one bundle, as functions of files that run in worker processes: align, pack, check.
+
+Each reads its inputs, compares them with the identities that the step before recorded, and writes one file. Results depend on the
+inputs alone; only `Measured` does not.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from packager.bundle.check import rebuild
+from packager.bundle.encoder import Label, encode
+from packager.bundle.loose import self_signed
+from packager.bundle.writer import encode_segments
+from packager.diff import bsdiff
+from packager.model.errors import ImageError
+from packager.model.jobs import BuiltBundle, CollectedImage, Job, Measured
+from packager.vehicle.codec import CodecLimits
+from packager.vehicle.errors import VehicleError
+from packager.vehicle.head import SignedHead
+from packager.vehicle.identity import ImageId
+from packager.vehicle.profile import Coder
+from packager.vehicle.segments import Segment, parse_segments
+from packager.vehicle.wire import Cursor, encode_varint
+
+_CODERS: Final = frozenset({Coder.RAW, Coder.ZSTD})
+_LIMITS: Final = CodecLimits(_CODERS, 1 << 27)
+_STATUS: Final = Path("/proc/self/status")
+_CLEAR_REFS: Final = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """The segments of one job in a file.
+
+    Attributes:
+        job: The job.
+        file: Where they lie.
+        identity: Length and digest of that file.
+        measured: What aligning took.
+    """
+
+    job: Job
+    file: Path
+    identity: ImageId
+    measured: Measured
+
+    @property
+    def artifact(self) -> str:
+        """Its name in the supply chain."""
+        return f"alignments/{self.job.ecu.hardware_id}/{self.job.new.source.version}/{self.job.start}.segments"
+
+
+def align(job: Job, directory: Path) -> Alignment:
+    """Align the new image of a delta job with its old one.
+
+    Raises:
+        ImageError: An image changed since it was collected.
+    """
+    assert job.old is not None  # noqa: S101 - only delta jobs are aligned
+    done = _measure()
+    segments = bsdiff.segments(load(job.old), load(job.new))
+    columns = encode_segments(segments, _CODERS)
+    data = b"".join((encode_varint(len(segments)), *(column.encoded for column in columns)))
+    return Alignment(job, *_write(directory, job, ".segments", data), done())
+
+
+def pack(job: Job, alignment: Alignment | None, directory: Path) -> BuiltBundle:
+    """Encode a job's bundle.
+
+    Raises:
+        ImageError: An image or the alignment changed since the step before.
+        BudgetError: No form fits the memory of the ECU.
+    """
+    done = _measure()
+    new = load(job.new)
+    old = None if job.old is None else load(job.old)
+    segments = [] if old is None or alignment is None else _read_alignment(alignment, len(old), len(new))
+    label = Label(job.ecu.release_counter, job.new.source.version, (job.ecu.hardware_id,))
+    encoded = encode(old, new, segments, job.ecu.profile, label)
+    file, bundle = _write(directory, job, ".bundle", encoded.written.data)
+    head = ImageId.of(encoded.written.data[: encoded.written.head_bytes])
+    forms = tuple(encoded.blocks_by_form.items())
+    return BuiltBundle(job, file, bundle, head, encoded.written.memory_bytes, forms, done())
+
+
+def check(built: BuiltBundle, directory: Path) -> tuple[BuiltBundle, ImageId]:
+    """Rebuild the new image from a bundle with the vehicle's own code.
+
+    Returns:
+        The bundle with its measurements brought up to date, and what was rebuilt.
+
+    Raises:
+        ImageError: The bundle does not make its image; nothing of the release may be signed.
+    """
+    done = _measure()
+    job = built.job
+    signed = SignedHead(built.head.length_bytes, built.head.digest)
+    try:
+        if self_signed(built.file) != signed:
+            raise ImageError(f"{job.title}: its bundle changed since it was written")
+        old = None if job.old is None else job.old.source.path
+        rebuilt = rebuild(built.file, signed, job.ecu.profile, old, directory).image
+    except VehicleError as error:
+        raise ImageError(f"{job.title}: the self-check failed: {error}") from error
+    if rebuilt != job.new.image:
+        raise ImageError(f"{job.title}: the self-check made {rebuilt}, expected {job.new.image}")
+    return replace(built, measured=built.measured + done()), rebuilt
+
+
+def load(image: CollectedImage) -> bytes:
+    """Read an image again.
+
+    Raises:
+        ImageError: It is not what was collected.
+    """
+    try:
+        data = image.source.path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{image.source.path}: can't be read: {error.strerror}") from error
+    if ImageId.of(data) != image.image:
+        raise ImageError(f"{image.source.path}: changed during the build, expected {image.image}")
+    return data
+
+
+def _read_alignment(alignment: Alignment, old_length_bytes: int, new_length_bytes: int) -> list[Segment]:
+    data = alignment.file.read_bytes()
+    if ImageId.of(data) != alignment.identity:
+        raise ImageError(
+            f"{alignment.job.title}: its alignment changed during the build, expected {alignment.identity}"
+        )
+    count = Cursor(data, "alignment").varint()
+    return list(
+        parse_segments(
+            memoryview(data),
+            old_length_bytes=old_length_bytes,
+            new_length_bytes=new_length_bytes,
+            max_segments=count,
+            limits=_LIMITS,
+        )
+    )
+
+
+def _write(directory: Path, job: Job, suffix: str, data: bytes) -> tuple[Path, ImageId]:
+    file = directory / job.ecu.hardware_id / (job.start + suffix)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+    return file, ImageId.of(data)
+
+
+def _measure() -> Callable[[], Measured]:
+    """Start to measure time and peak memory of this process; the function that is returned tells both."""
+    started = time.perf_counter()
+    with contextlib.suppress(OSError):
+        _CLEAR_REFS.write_text("5")  # Linux: sets the peak back to the present, so that one worker can serve many jobs
+
+    def done() -> Measured:
+        return Measured(time.perf_counter() - started, _peak_bytes())
+
+    return done
+
+
+def _peak_bytes() -> int:
+    try:
+        line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return 0
+    return int(line.split()[1]) << 10

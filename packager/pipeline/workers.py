@@ -1,0 +1,65 @@
+"""Runs work on an executor, heaviest first, and returns the results in the order of the input, whatever finished when."""
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def run(
+    executor: Executor,
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    weight: Callable[[Item], int],
+    on_done: Callable[[int], None],
+) -> list[Result]:
+    """Apply `work` to every item.
+
+    Args:
+        executor: Where it runs.
+        work: A picklable function.
+        items: Its arguments.
+        weight: How heavy an item is; heavy ones start first.
+        on_done: Told the weight of each item that is done.
+
+    Raises:
+        Exception: What the first failing item raised; those not yet started are cancelled.
+    """
+    order = sorted(range(len(items)), key=lambda index: (-weight(items[index]), index))
+    futures = {executor.submit(work, items[index]): index for index in order}
+    results: dict[int, Result] = {}
+    try:
+        for future in as_completed(futures):
+            index = futures[future]
+            results[index] = future.result()
+            on_done(weight(items[index]))
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
+    return [results[index] for index in range(len(items))]
+
+
+@contextmanager
+def processes(count: int) -> Iterator[Executor]:
+    """Provide `count` worker processes; if the block is left by an error or Ctrl-C, they are stopped at once."""
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(count, context, initializer=_leave_interrupts_to_the_parent)
+    before = set(multiprocessing.active_children())
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+        raise
+    executor.shutdown()
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
