@@ -17,8 +17,15 @@ from packager.vehicle.head import (
     required_memory_bytes,
 )
 from packager.vehicle.identity import DIGEST_BYTES, ImageId
-from packager.vehicle.index import MAX_WHOLE_OLD_BYTES, NUMBERED, OUTPUT_HASHED, SOURCE_HASHED, WINDOWED
-from packager.vehicle.manifest import FLAG_IN_PLACE, READS_OLD, Manifest, Op
+from packager.vehicle.index import (
+    MAX_WHOLE_OLD_BYTES,
+    NUMBERED,
+    OUTPUT_HASHED,
+    SOURCE_HASHED,
+    WINDOWED,
+    blob_length_width,
+)
+from packager.vehicle.manifest import FLAG_IN_PLACE, MEMORY_FIELD_BYTES, READS_OLD, Manifest, Op
 from packager.vehicle.profile import Coder
 from packager.vehicle.segments import Segment
 from packager.vehicle.wire import encode_varint, zigzag
@@ -118,7 +125,9 @@ def write_bundle(
         window_log2=window_log2,
         max_blob_bytes=max(len(block.blob) for block in blocks),
         max_source_bytes=identity.old.length_bytes if implied and identity.old else max_source,
-        max_decoded_bytes=max(block.decoded_bytes for block in blocks),
+        max_decoded_bytes=max(
+            sum(column.decoded_bytes for column in columns), *(block.decoded_bytes for block in blocks)
+        ),
         segment_count=len(segments),
         memory_bytes=0,
         scratch_bytes=identity.scratch_bytes,
@@ -165,26 +174,26 @@ def encode_manifest(manifest: Manifest) -> bytes:
         _mask(manifest.coders).to_bytes(2, "little"),
     ]
     fields += [
-        image.length_bytes.to_bytes(8, "little") + image.digest.value for image in (manifest.new, manifest.old) if image
+        encode_varint(image.length_bytes) + image.digest.value for image in (manifest.new, manifest.old) if image
     ]
     fields += [
-        value.to_bytes(4, "little")
+        encode_varint(value)
         for value in (
             manifest.max_blob_bytes,
             manifest.max_source_bytes,
             manifest.max_decoded_bytes,
             manifest.segment_count,
-            manifest.memory_bytes,
             manifest.scratch_bytes,
             manifest.release_counter,
         )
     ]
+    fields += [manifest.memory_bytes.to_bytes(MEMORY_FIELD_BYTES, "little")]
     fields += [_text(manifest.version), bytes((len(manifest.hardware_ids),)), *map(_text, manifest.hardware_ids)]
     return b"".join(fields)
 
 
 def _encode_index(blocks: Sequence[CodedBlock], *, source_hashed: bool) -> bytes:
-    length_width = max((max(len(block.blob) for block in blocks).bit_length() + 7) // 8, 1)
+    length_width = blob_length_width(max(len(block.blob) for block in blocks))
     numbered = any(second.block != first.block + 1 for first, second in pairwise(blocks))
     layout = NUMBERED if numbered else 0
     layout |= WINDOWED if any(block.op is Op.WINDOW for block in blocks) else 0

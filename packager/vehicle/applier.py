@@ -5,6 +5,7 @@ each block is verified before and after it is decoded (see `blocks`), written, s
 slot back and gives the verdict on the full image (Uptane 5.4.4.2, deployment practice 7.2); only its result may be activated.
 """
 
+import contextlib
 import hashlib
 from collections import deque
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from packager.vehicle.blocks import OldImage, make_block
-from packager.vehicle.errors import CancelledError, CorruptError, StateError
+from packager.vehicle.errors import CancelledError, CorruptError, ResourceError, StateError
 from packager.vehicle.head import Head
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.index import BlockRecord
@@ -90,10 +91,12 @@ class Applier:
         self._pending: deque[tuple[BlockRecord, Future[bytearray]]] = deque()
         self._verdict = _ReadBack(slot)
         self._verdict_done: Future[None] | None = None
+        self._committed = self._received = self._resume()
         if journal is not None:
+            if self._committed > journal.entry.position:  # progress that a failure or cut kept from the journal
+                slot.sync()
+                journal.finished(self._committed)
             journal.start()
-        self._committed = self._resume()
-        self._received = self._committed
         if self._received < len(head.index):
             self._record = head.index[self._received]
 
@@ -106,12 +109,13 @@ class Applier:
         self.close()
 
     def close(self) -> None:
-        """Stop the threads; what is finished stays. Later calls do nothing."""
+        """Stop the threads; what is finished stays. A stop in between counts as no failure. Later calls do nothing."""
         for pool in (self._pool, self._reader):
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
         if self._state == "open":
             self._state = "closed"
+            self._settle()
 
     @property
     def next_offset(self) -> int:
@@ -176,14 +180,21 @@ class Applier:
             self._state = "failed"
             raise
         self._state = "finished"
+        self._settle()
         return VerifiedImage(found)
+
+    def _settle(self) -> None:
+        """An end in order is no failed start. If that can't be written, the start counts, which is safe."""
+        if self._journal is not None:
+            with contextlib.suppress(ResourceError):
+                self._journal.settle()
 
     def _require_open(self) -> None:
         if self._state != "open":
             raise StateError(f"applier: it is {self._state}; make a new one")
 
     def _resume(self) -> int:
-        """Return the position from which on blocks are missing; trusts hashes, and the journal only for how far to look."""
+        """Return the position from which on blocks are missing. Trusts hashes alone: neither a lost nor a wrong journal can mislead it."""
         position = 0
         buffer = bytearray(self._head.manifest.max_output_bytes)
         while position < len(self._head.index):
@@ -200,6 +211,7 @@ class Applier:
         """Hand over every block whose blob is complete."""
         while self._received < len(self._head.index) and len(self._blob) == self._record.blob_bytes:
             if self._cancelled is not None and self._cancelled():
+                self._settle()
                 raise CancelledError(f"update: stopped by the caller at block {self._record.block}; it can go on later")
             record, blob = self._record, self._blob
             self._blob = bytearray()

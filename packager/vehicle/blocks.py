@@ -6,7 +6,7 @@ the output. Decoding is unreachable before both hashes held.
 
 import hashlib
 from array import array
-from typing import Protocol
+from typing import Final, Protocol
 
 from packager.vehicle import kernel
 from packager.vehicle.codec import decode, read_column
@@ -17,8 +17,8 @@ from packager.vehicle.manifest import READS_OLD, READS_SEGMENTS, Op
 from packager.vehicle.segments import Segment
 from packager.vehicle.wire import Cursor
 
-GATHER_SPAN_FACTOR = 2
-"""Pieces are read with one call if the old bytes they span are at most this many times their sum."""
+GATHER_BYTES: Final = 1 << 16
+"""Short pieces that lie within this many old bytes are read with one call."""
 
 
 class OldImage(Protocol):
@@ -70,42 +70,55 @@ def make_block(head: Head, record: BlockRecord, blob: bytes | bytearray | memory
 
 def _read_source(head: Head, record: BlockRecord, pieces: list[Segment], old: OldImage) -> bytearray:
     """Read and check the old part: the window, or the pieces one after the other."""
+    length_bytes = record.window_bytes if record.op is Op.WINDOW else sum(piece.length_bytes for piece in pieces)
+    if length_bytes > head.manifest.max_source_bytes:
+        raise CorruptError(
+            f"block {record.block}: reads {length_bytes} old bytes, expected at most {head.manifest.max_source_bytes}"
+        )
     if record.source_digest is None:  # the only block: the whole old image is the old part
         assert head.manifest.old is not None  # noqa: S101 - parse_index holds it
-        whole = bytearray(head.manifest.old_length_bytes)
+        whole = bytearray(head.manifest.old_length_bytes)  # parse_index holds it to the cap
         old.read_into(0, memoryview(whole))
         _check_source(record, whole, head.manifest.old.digest.value)
         if record.op is Op.WINDOW:
             return whole[record.window_offset : record.window_offset + record.window_bytes]
-        return bytearray().join(whole[p.old_offset : p.old_offset + p.length_bytes] for p in pieces)
+        view = memoryview(whole)
+        return bytearray().join(view[p.old_offset : p.old_offset + p.length_bytes] for p in pieces)
     if record.op is Op.WINDOW:
         source = bytearray(record.window_bytes)
         old.read_into(record.window_offset, memoryview(source))
     else:
-        source = _gather(pieces, old)
+        source = _gather(pieces, length_bytes, old)
     _check_source(record, source, record.source_digest)
     return source
 
 
-def _gather(pieces: list[Segment], old: OldImage) -> bytearray:
-    total = sum(piece.length_bytes for piece in pieces)
-    source = bytearray(total)
-    if not pieces:
-        return source
+def _gather(pieces: list[Segment], total_bytes: int, old: OldImage) -> bytearray:
+    """Read the pieces, neighbours together: thousands of short ones would cost a call each."""
+    source = bytearray(total_bytes)
     view = memoryview(source)
-    first = min(piece.old_offset for piece in pieces)
-    last = max(piece.old_offset + piece.length_bytes for piece in pieces)
-    at = 0
-    if len(pieces) > 1 and last - first <= GATHER_SPAN_FACTOR * total:
-        span = memoryview(bytearray(last - first))
-        old.read_into(first, span)
-        for _, old_offset, length_bytes in pieces:
-            view[at : at + length_bytes] = span[old_offset - first : old_offset - first + length_bytes]
-            at += length_bytes
-    else:
-        for _, old_offset, length_bytes in pieces:
-            old.read_into(old_offset, view[at : at + length_bytes])
-            at += length_bytes
+    buffer = memoryview(bytearray(min(GATHER_BYTES, 2 * total_bytes)))
+    at = index = 0
+    while index < len(pieces):
+        first = low = pieces[index].old_offset
+        high = first + pieces[index].length_bytes
+        end = index + 1
+        while end < len(pieces):
+            _, old_offset, length_bytes = pieces[end]
+            wider = min(low, old_offset), max(high, old_offset + length_bytes)
+            if wider[1] - wider[0] > len(buffer):
+                break
+            low, high = wider
+            end += 1
+        if end - index == 1:
+            old.read_into(first, view[at : at + high - first])
+            at += high - first
+        else:
+            old.read_into(low, buffer[: high - low])
+            for _, old_offset, length_bytes in pieces[index:end]:
+                view[at : at + length_bytes] = buffer[old_offset - low : old_offset - low + length_bytes]
+                at += length_bytes
+        index = end
     return source
 
 
@@ -127,11 +140,11 @@ def _decode(head: Head, record: BlockRecord, blob: memoryview, source: bytearray
     if record.op is Op.RAW:
         return bytearray(blob)
     if record.op is Op.FILL:
-        return bytearray(bytes(blob) * length_bytes)
+        return bytearray(blob) * length_bytes
     if record.op is Op.COPY:
         return source
     if record.op in (Op.COMPRESSED, Op.WINDOW):
-        return bytearray(decode(record.coder, blob, length_bytes, what, manifest.limits, bytes(source)))
+        return bytearray(decode(record.coder, blob, length_bytes, what, manifest.limits, source))
     if record.op is Op.PREDICTED:
         raise IncompatibleError(f"{what}: predicted blocks are unknown to this reader")
     cursor = Cursor(blob, what)

@@ -39,7 +39,7 @@ def decode(
     decoded_length_bytes: int,
     what: str,
     limits: CodecLimits,
-    window: bytes = b"",
+    window: bytes | bytearray = b"",
 ) -> bytes | memoryview:
     """Decode `coded` to exactly `decoded_length_bytes` bytes.
 
@@ -61,13 +61,15 @@ def decode(
         if len(coded) != decoded_length_bytes:
             raise CorruptError(f"{what}: found {len(coded)} raw bytes, expected {decoded_length_bytes}")
         return coded
+    if not decoded_length_bytes:  # the zstandard binding does not look at what follows an empty frame
+        raise CorruptError(f"{what}: nothing, coded as {coder.name}; expected RAW")
     if coder is Coder.ZSTD:
         return _decode_zstd(coded, decoded_length_bytes, what, limits.window_bytes, window)
     return _decode_lzma(coded, decoded_length_bytes, what)
 
 
 def _decode_zstd(
-    coded: memoryview | bytes, decoded_length_bytes: int, what: str, window_bytes: int, window: bytes
+    coded: memoryview | bytes, decoded_length_bytes: int, what: str, window_bytes: int, window: bytes | bytearray
 ) -> bytes:
     try:
         frame = zstandard.get_frame_parameters(coded, format=zstandard.FORMAT_ZSTD1_MAGICLESS)

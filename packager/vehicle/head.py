@@ -48,7 +48,8 @@ class Feature(IntFlag):
     PREDICTED = 16
 
 
-KNOWN_FEATURES: Final = Feature.ZSTD | Feature.LZMA | Feature.WINDOW | Feature.IN_PLACE | Feature.PREDICTED
+KNOWN_FEATURES: Final = Feature.ZSTD | Feature.LZMA | Feature.WINDOW
+"""What this reader does; `Feature.IN_PLACE` and `Feature.PREDICTED` are reserved in the format and refused before anything is fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +148,15 @@ def head_length_bytes(prefix: bytes | memoryview) -> int:
     """Return the head's length from its first bytes (`PREAMBLE_BYTES` and the section table), for tools without metadata.
 
     Raises:
-        CorruptError: Not the start of a bundle, or cut short.
+        CorruptError: Not the start of a bundle, cut short, or longer than `MAX_HEAD_BYTES`.
+        IncompatibleError: Unknown version or required feature.
     """
     cursor = Cursor(prefix, "preamble")
     _, _, entries = _preamble(cursor)
-    return cursor.offset + sum(length for _, _, length in entries) + DIGEST_BYTES
+    length_bytes = cursor.offset + sum(length for _, _, length in entries) + DIGEST_BYTES
+    if length_bytes > MAX_HEAD_BYTES:
+        raise CorruptError(f"preamble: head of {length_bytes} bytes, expected at most {MAX_HEAD_BYTES}")
+    return length_bytes
 
 
 def read_sections(view: memoryview) -> tuple[Feature, Mapping[int, memoryview]]:
@@ -170,6 +175,8 @@ def read_sections(view: memoryview) -> tuple[Feature, Mapping[int, memoryview]]:
     for section, flags, length_bytes in entries:
         content = cursor.take(length_bytes)
         if section in Section.__members__.values():
+            if not flags & CRITICAL:
+                raise CorruptError(f"head: section {section} is not marked critical")
             sections[section] = content
         elif flags & CRITICAL:
             raise IncompatibleError(f"head: critical section {section} is unknown; this bundle needs a newer reader")
@@ -230,7 +237,12 @@ def _check_profile(manifest: Manifest, head_bytes: int, profile: UpdateProfile) 
     if memory_bytes > profile.ram_bytes:
         faults.append(f"needs {memory_bytes} bytes of memory, the ECU has {profile.ram_bytes}")
     if max(manifest.new.length_bytes, manifest.old_length_bytes) > profile.flash_bytes:
-        faults.append(f"image of {manifest.new.length_bytes} bytes, the slot holds {profile.flash_bytes}")
+        faults.append(
+            f"new image of {manifest.new.length_bytes} and old image of {manifest.old_length_bytes} bytes, "
+            f"a slot holds {profile.flash_bytes}"
+        )
+    if profile.block_bytes not in (None, manifest.block_bytes):
+        faults.append(f"blocks of {manifest.block_bytes} bytes, the ECU takes {profile.block_bytes}")
     missing = manifest.coders - profile.coders - {Coder.RAW}
     if missing:
         faults.append(f"needs decoder {', '.join(sorted(coder.name for coder in missing))}")

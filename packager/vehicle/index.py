@@ -124,6 +124,11 @@ CHECKPOINT_RECORDS: Final = 256
 """Every this many records the blob offset is kept, so that any record is found in bounded time."""
 
 
+def blob_length_width(max_blob_bytes: int) -> int:
+    """Return the width of blob lengths in the records: the least bytes, at least one, that hold the longest."""
+    return max((max_blob_bytes.bit_length() + 7) // 8, 1)
+
+
 def record_width(layout: int, length_width: int) -> int:
     """Return the length of one record in bytes."""
     width = 2 + length_width + DIGEST_BYTES
@@ -145,8 +150,15 @@ def parse_index(section: memoryview, manifest: Manifest) -> BlockIndex:
     layout, length_width = cursor.uint(1), cursor.uint(1)
     if layout & ~ALL_LAYOUT_FLAGS:
         raise IncompatibleError(f"{what}: layout {layout:#x} is unknown; this bundle needs a newer reader")
-    if not 1 <= length_width <= 4:
-        raise CorruptError(f"{what}: length width {length_width}, expected 1 to 4")
+    if length_width != blob_length_width(manifest.max_blob_bytes):
+        raise CorruptError(
+            f"{what}: length width {length_width}, expected {blob_length_width(manifest.max_blob_bytes)} "
+            f"for blobs of at most {manifest.max_blob_bytes} bytes"
+        )
+    if layout & NUMBERED and not manifest.in_place:
+        raise CorruptError(f"{what}: block numbers are only for in-place bundles; others install in block order")
+    if bool(layout & WINDOWED) != (Op.WINDOW in manifest.ops):
+        raise CorruptError(f"{what}: window fields present without WINDOW blocks, or missing with them")
     count = manifest.block_count
     if bool(layout & OUTPUT_HASHED) != (count > 1):
         raise CorruptError(f"{what}: output hashes must be left out with one block and only then; found {count} blocks")
@@ -160,22 +172,35 @@ def parse_index(section: memoryview, manifest: Manifest) -> BlockIndex:
         implied and (count > 1 or manifest.old_length_bytes > MAX_WHOLE_OLD_BYTES)
     ):
         raise CorruptError(f"{what}: hashes of the old parts are present or left out against the rules")
+    if implied and manifest.max_source_bytes != manifest.old_length_bytes:
+        raise CorruptError(
+            f"{what}: longest old part of {manifest.max_source_bytes} bytes, expected the whole old image of "
+            f"{manifest.old_length_bytes}, whose hash stands for it"
+        )
     checkpoints = []
-    offset = 0
+    offset = longest = 0
+    ops = set()
     index = BlockIndex(manifest, raw, layout, length_width, width, ())
     seen = bytearray(count) if layout & NUMBERED else None
     for position in range(count):
         if position % CHECKPOINT_RECORDS == 0:
             checkpoints.append(offset)
         record = index._record(position, offset)  # noqa: SLF001 - same module
-        _check(record, position, manifest)
         if seen is not None:
             if record.block >= count or seen[record.block]:
                 raise CorruptError(
                     f"{what}: block {record.block} at position {position} is outside the grid or listed twice"
                 )
             seen[record.block] = 1
+        _check(record, position, manifest)
         offset = record.blob_end
+        longest = max(longest, record.blob_bytes)
+        ops.add(record.op)
+    if longest != manifest.max_blob_bytes or ops != manifest.ops:
+        raise CorruptError(
+            f"{what}: longest blob {longest} bytes, operations {sorted(op.name for op in ops)}; expected exactly "
+            f"{manifest.max_blob_bytes} and {sorted(op.name for op in manifest.ops)} as the manifest says"
+        )
     return BlockIndex(manifest, raw, layout, length_width, width, tuple(checkpoints))
 
 
@@ -189,11 +214,10 @@ def _check(record: BlockRecord, position: int, manifest: Manifest) -> None:
         raise CorruptError(f"{what}: WINDOW with coder {record.coder.name}, expected ZSTD")
     if record.op is Op.COMPRESSED and record.coder is Coder.RAW:
         raise CorruptError(f"{what}: COMPRESSED with coder RAW, expected a compressing one")
-    if record.block < manifest.block_count:
-        start, end = manifest.block_range(record.block)
-        exact = {Op.RAW: end - start, Op.FILL: 1, Op.COPY: 0}.get(record.op)
-        if exact is not None and record.blob_bytes != exact:
-            raise CorruptError(f"{what}: blob of {record.blob_bytes} bytes, expected {exact} for {record.op.name}")
+    start, end = manifest.block_range(record.block)
+    exact = {Op.RAW: end - start, Op.FILL: 1, Op.COPY: 0}.get(record.op)
+    if exact is not None and record.blob_bytes != exact:
+        raise CorruptError(f"{what}: blob of {record.blob_bytes} bytes, expected {exact} for {record.op.name}")
     if record.blob_bytes > manifest.max_blob_bytes:
         raise CorruptError(f"{what}: blob of {record.blob_bytes} bytes, expected at most {manifest.max_blob_bytes}")
     if (record.op is Op.WINDOW) != bool(record.window_bytes) or (record.window_offset and not record.window_bytes):

@@ -1,8 +1,8 @@
 """How far an update has come, so that it goes on after a power cut: two slots, sequence number and checksum.
 
-A slot is written whole and synced before the other is touched again, so that one of them is always intact. It is bound to bundle, ECU
-and plan; another one's journal counts as none. It holds no decoder or hash state, because blocks are independent. Losing it costs
-time, never a download: blocks whose destination already holds the right bytes are recognised by their hash.
+Each slot is a sector of its own, written whole and synced before the other is touched, so that one of them is always intact. It is bound
+to bundle, ECU and plan; another one's journal counts as none. It holds no decoder or hash state, because blocks are independent.
+Losing it costs time, never a download: blocks whose destination already holds the right bytes are recognised by their hash.
 """
 
 import hashlib
@@ -15,7 +15,8 @@ from packager.vehicle.storage import StoredFile
 from packager.vehicle.wire import Cursor
 
 MAGIC: Final = b"\x89OTJ"
-SLOT_BYTES: Final = 512
+SLOT_BYTES: Final = 4096
+"""One sector or page of common media, so that a torn write of one slot can't reach the other."""
 JOURNAL_BYTES: Final = 2 * SLOT_BYTES
 MAX_FAILURES: Final = 10
 """Starts at the same block without progress, after which the update stops until it is given another bundle."""
@@ -84,6 +85,10 @@ class Journal:
             )
         self._write(replace(self.entry, failures=self.entry.failures + 1))
 
+    def settle(self) -> None:
+        """Take the last `start` back: it ended in order, with the image done or because the caller stopped."""
+        self._write(replace(self.entry, failures=max(self.entry.failures - 1, 0)))
+
     def finished(self, position: int) -> None:
         """Record that all blocks before `position` are on the medium. Call only after a sync."""
         failures = self.entry.failures if position == self.entry.position else 0
@@ -94,23 +99,24 @@ class Journal:
         self._write(replace(self.entry, intent=position))
 
     def _write(self, entry: JournalEntry) -> None:
-        self.entry = replace(entry, sequence=self.entry.sequence + 1)
+        entry = replace(entry, sequence=self.entry.sequence + 1)
         body = b"".join(
             (
                 MAGIC,
-                self.entry.sequence.to_bytes(8, "little"),
+                entry.sequence.to_bytes(8, "little"),
                 self._binding.bundle.value,
                 self._binding.ecu.value,
                 self._binding.plan.value,
-                self.entry.position.to_bytes(4, "little"),
-                (_NO_INTENT if self.entry.intent is None else self.entry.intent).to_bytes(4, "little"),
-                self.entry.failures.to_bytes(1, "little"),
+                entry.position.to_bytes(4, "little"),
+                (_NO_INTENT if entry.intent is None else entry.intent).to_bytes(4, "little"),
+                entry.failures.to_bytes(1, "little"),
             )
         )
         slot = (body + hashlib.sha256(body).digest()).ljust(SLOT_BYTES, b"\0")
         self._file.write(self._next_slot * SLOT_BYTES, slot)
         self._file.sync()
         self._next_slot = 1 - self._next_slot
+        self.entry = entry
 
     def _read(self, slot: int) -> tuple[int, JournalEntry] | None:
         raw = bytearray(SLOT_BYTES)

@@ -8,12 +8,17 @@ from packager.vehicle.codec import CodecLimits
 from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.identity import DIGEST_BYTES, Digest, ImageId
 from packager.vehicle.profile import MAX_BLOCK_LOG2, MIN_BLOCK_LOG2, Coder
+from packager.vehicle.table import is_name
 from packager.vehicle.wire import Cursor
 
 MAX_IMAGE_BYTES: Final = 1 << 40
 MAX_HARDWARE_IDS: Final = 16
-MAX_NAME_BYTES: Final = 64
+MAX_RELEASE_COUNTER: Final = (1 << 32) - 1
 MAX_WINDOW_LOG2: Final = 27
+MAX_CAP_BYTES: Final = (1 << 32) - 1
+"""Largest value of any cap, so that a reader in C can keep each in 32 bits."""
+MAX_SEGMENTS: Final = 1 << 22
+MEMORY_FIELD_BYTES: Final = 4
 FLAG_IN_PLACE: Final = 1
 
 
@@ -54,7 +59,7 @@ class Manifest:
         window_log2: log2 of the largest zstd window that occurs; 0 if zstd does not occur.
         max_blob_bytes: Longest blob.
         max_source_bytes: Longest old part that one block reads.
-        max_decoded_bytes: Largest sum of decoded columns of one block.
+        max_decoded_bytes: Largest sum of decoded columns of one block, or of the segment map.
         segment_count: Segments in the map.
         memory_bytes: Memory that the reader of FORMAT.md section 9 needs; the reader computes it again.
         scratch_bytes: Scratch that an in-place update needs.
@@ -133,9 +138,9 @@ def parse_manifest(section: memoryview) -> Manifest:
         )
     new = _image(cursor)
     old = _image(cursor) if kind == Kind.DELTA else None
-    max_blob_bytes, max_source_bytes, max_decoded_bytes = cursor.uint(4), cursor.uint(4), cursor.uint(4)
-    segment_count, memory_bytes, scratch_bytes = cursor.uint(4), cursor.uint(4), cursor.uint(4)
-    release_counter = cursor.uint(4)
+    max_blob_bytes, max_source_bytes, max_decoded_bytes = cursor.varint(), cursor.varint(), cursor.varint()
+    segment_count, scratch_bytes, release_counter = cursor.varint(), cursor.varint(), cursor.varint()
+    memory_bytes = cursor.uint(MEMORY_FIELD_BYTES)
     version = cursor.text()
     hardware_ids = tuple(cursor.text() for _ in range(cursor.uint(1)))
     cursor.end()
@@ -162,7 +167,7 @@ def parse_manifest(section: memoryview) -> Manifest:
 
 
 def _image(cursor: Cursor) -> ImageId:
-    length_bytes = cursor.uint(8)
+    length_bytes = cursor.varint()
     return ImageId(length_bytes, Digest(bytes(cursor.take(DIGEST_BYTES))))
 
 
@@ -185,9 +190,18 @@ def _check(manifest: Manifest) -> None:
         faults.append(f"zstd window 2**{manifest.window_log2}, expected 1 to {MAX_WINDOW_LOG2} with zstd and 0 without")
     if manifest.scratch_bytes and not manifest.in_place:
         faults.append(f"{manifest.scratch_bytes} bytes of scratch without the in-place flag")
-    names = (manifest.version, *manifest.hardware_ids)
-    if any(len(name.encode()) > MAX_NAME_BYTES or not name.isprintable() for name in names):
-        faults.append(f"a name of more than {MAX_NAME_BYTES} bytes or with control characters")
+    for name, value, most in (
+        ("longest blob", manifest.max_blob_bytes, MAX_CAP_BYTES),
+        ("longest old part", manifest.max_source_bytes, MAX_CAP_BYTES),
+        ("decoded columns", manifest.max_decoded_bytes, MAX_CAP_BYTES),
+        ("scratch", manifest.scratch_bytes, MAX_CAP_BYTES),
+        ("release counter", manifest.release_counter, MAX_RELEASE_COUNTER),
+        ("number of segments", manifest.segment_count, MAX_SEGMENTS),
+    ):
+        if value > most:
+            faults.append(f"{name} of {value}, expected at most {most}")
+    if not all(map(is_name, (manifest.version or "0", *manifest.hardware_ids))):
+        faults.append(f"version {manifest.version!r} or hardware ids {manifest.hardware_ids}, expected path-safe names")
     if len(manifest.hardware_ids) > MAX_HARDWARE_IDS or any(
         first >= second for first, second in zip(manifest.hardware_ids, manifest.hardware_ids[1:], strict=False)
     ):

@@ -11,7 +11,6 @@ MAX_BLOCK_LOG2: Final = 22
 KIB: Final = 1024
 MIB: Final = 1 << 20
 DEFAULT_BLOCK_BYTES: Final = MIB
-DEFAULT_MAX_HEAD_BYTES: Final = 8 * MIB
 
 
 class Coder(IntEnum):

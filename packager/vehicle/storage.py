@@ -12,8 +12,6 @@ from typing import Protocol, Self
 
 from packager.vehicle.errors import IncompatibleError, ResourceError
 
-_COPY_BYTES = 1 << 20
-
 
 class StoredFile(Protocol):
     """Random access to one file or partition of a fixed length. Reading is safe from several threads at once."""
@@ -128,9 +126,12 @@ class FileOnDisk:
         done = 0
         while done < len(view):
             try:
-                done += os.pwrite(self._descriptor, view[done:], offset + done)
+                count = os.pwrite(self._descriptor, view[done:], offset + done)
             except OSError as error:
                 raise ResourceError(f"{self._path}: can't write at byte {offset + done}: {error.strerror}") from error
+            if not count:
+                raise ResourceError(f"{self._path}: nothing could be written at byte {offset + done}")
+            done += count
 
     def sync(self) -> None:
         """See `StoredFile.sync`; also drops the cached pages, so that a read-back comes from the medium where that is possible."""
@@ -156,8 +157,19 @@ class DirectoryStorage:
     def open(self, name: str, length_bytes: int) -> FileOnDisk:
         """See `Storage.open`."""
         path = self._root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return FileOnDisk.open(path, length_bytes)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_new = not path.exists()
+        except OSError as error:
+            raise ResourceError(f"{path.parent}: can't be made: {error.strerror}") from error
+        file = FileOnDisk.open(path, length_bytes)
+        if is_new:  # else a power cut may lose a synced file with its name
+            try:
+                sync_directory(path.parent)
+            except OSError as error:
+                file.close()
+                raise ResourceError(f"{path.parent}: can't be synced: {error.strerror}") from error
+        return file
 
     def length(self, name: str) -> int | None:
         """See `Storage.length`."""
@@ -165,6 +177,8 @@ class DirectoryStorage:
             return (self._root / name).stat().st_size
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise ResourceError(f"{self._root / name}: can't be looked up: {error.strerror}") from error
 
     def read(self, name: str, max_bytes: int) -> bytes | None:
         """See `Storage.read`."""
@@ -185,7 +199,10 @@ class DirectoryStorage:
 
     def remove(self, name: str) -> None:
         """See `Storage.remove`."""
-        (self._root / name).unlink(missing_ok=True)
+        try:
+            (self._root / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise ResourceError(f"{self._root / name}: can't be removed: {error.strerror}") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:

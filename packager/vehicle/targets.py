@@ -10,13 +10,12 @@ from typing import Any, Final
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.head import MAX_HEAD_BYTES, MIN_HEAD_BYTES, SignedHead
 from packager.vehicle.identity import SHA256, Digest, ImageId
-from packager.vehicle.manifest import MAX_IMAGE_BYTES, Kind
+from packager.vehicle.manifest import MAX_IMAGE_BYTES, MAX_RELEASE_COUNTER, Kind
 from packager.vehicle.table import is_name
 
 IMAGE: Final = "image"
 BUNDLE_SUFFIX: Final = ".bundle"
 FULL: Final = "full"
-MAX_RELEASE_COUNTER: Final = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +109,15 @@ def read_target(
         image = ImageId(_integer(what, length_bytes, 1, MAX_IMAGE_BYTES), digest)
         counter = _integer(what, fields.get("release_counter"), 0, MAX_RELEASE_COUNTER)
         hardware_ids = fields.get("hardware_ids")
-        if not isinstance(hardware_ids, list) or hardware_id not in hardware_ids:
-            raise UntrustedError(f"{what}: hardware ids {hardware_ids!r}, expected a list with {hardware_id!r}")
-        return ImageTarget(hardware_id, version, image, counter, tuple(map(str, hardware_ids)))
+        if (
+            not isinstance(hardware_ids, list)
+            or hardware_id not in hardware_ids
+            or not all(isinstance(item, str) and is_name(item) for item in hardware_ids)
+        ):
+            raise UntrustedError(
+                f"{what}: hardware ids {hardware_ids!r}, expected a list of names with {hardware_id!r}"
+            )
+        return ImageTarget(hardware_id, version, image, counter, tuple(hardware_ids))
     head_fields = fields.get("head")
     if not isinstance(head_fields, Mapping):
         raise UntrustedError(f"{what}: found head {head_fields!r}, expected its length and sha256")
@@ -124,6 +129,10 @@ def read_target(
     is_delta = kinds.get(str(fields.get("kind")))
     if is_delta is None:
         raise UntrustedError(f"{what}: found kind {fields.get('kind')!r}, expected full or delta")
+    if length_bytes < head.length_bytes:
+        raise UntrustedError(f"{what}: {length_bytes} bytes, expected at least its head of {head.length_bytes}")
+    if not is_delta and "old" in fields:
+        raise UntrustedError(f"{what}: found an old image, expected none of a full bundle")
     old = _read_id(what, fields.get("old")) if is_delta else None
     bundle = BundleTarget(hardware_id, version, length_bytes, digest, old, _read_id(what, fields.get("new")), head)
     if bundle.path != path:
@@ -143,7 +152,7 @@ def _read_id(what: str, value: object) -> ImageId:
 
 def _digest(what: str, value: object) -> Digest:
     try:
-        return Digest.from_hex(str(value))
+        return Digest.from_hex(value if isinstance(value, str) else "")
     except ValueError as error:
         raise UntrustedError(f"{what}: {error}") from error
 

@@ -1,0 +1,246 @@
+"""The rules of the TUF client workflow (specification 1.0.34, 5.3 to 5.6) as pure functions: bytes in, verified metadata out.
+
+Every function takes what is trusted already, the bytes of a candidate and the time, and returns the verified object or raises. Nothing
+here reads a clock, a file or the network: `metadata_store` does, and `packager verify` uses the same functions on a directory.
+"""
+
+from datetime import datetime
+from typing import Final
+
+from tuf.api.metadata import MetaFile, Root, Signed, Snapshot, Targets, Timestamp
+
+from packager.vehicle.errors import UntrustedError
+from packager.vehicle.identity import Digest
+from packager.vehicle.metadata_json import digest_of, parse_metadata
+from packager.vehicle.signatures import verify_signatures
+
+MAX_ROOT_BYTES: Final = 512_000
+MAX_TIMESTAMP_BYTES: Final = 16_384
+MAX_SNAPSHOT_BYTES: Final = 2_000_000
+MAX_TARGETS_BYTES: Final = 5_000_000
+MAX_ROOT_ROTATIONS: Final = 256
+
+
+class ExpiredError(UntrustedError):
+    """Metadata whose time is over: the repository was not renewed, somebody holds newer metadata back, or the clock is wrong."""
+
+
+def read_root(data: bytes) -> Root:
+    """Verify a root by itself: the form of the one that trust starts from. Its expiry is checked once the chain is followed.
+
+    Raises:
+        UntrustedError: Malformed, or not signed by its own threshold of keys.
+    """
+    candidate = parse_metadata(data, Root, "root.json", max_bytes=MAX_ROOT_BYTES)
+    root = candidate.claimed
+    verify_signatures(candidate, root.roles[Root.type], root.keys, "it")
+    if root.consistent_snapshot is not True:
+        raise UntrustedError(
+            "root.json: consistent_snapshot is false; expected true, as metadata is fetched by version"
+        )
+    return root
+
+
+def read_next_root(data: bytes, trusted: Root) -> Root:
+    """Verify the root that follows `trusted`: version plus one, signed by the thresholds of both (TUF 5.3.4, 5.3.5).
+
+    Raises:
+        UntrustedError: It does not follow.
+    """
+    what = f"root.json version {trusted.version + 1}"
+    candidate = parse_metadata(data, Root, what, max_bytes=MAX_ROOT_BYTES)
+    verify_signatures(candidate, trusted.roles[Root.type], trusted.keys, f"root version {trusted.version}")
+    root = read_root(data)
+    if root.version != trusted.version + 1:
+        raise UntrustedError(f"{what}: states version {root.version}; roots follow one by one")
+    return root
+
+
+def rotates_online_keys(old: Root, new: Root) -> bool:
+    """Tell whether stored timestamp and snapshot must go, so that a fast-forward by stolen keys is undone (TUF 5.3.11)."""
+    return any(_authority(old, role) != _authority(new, role) for role in (Timestamp.type, Snapshot.type))
+
+
+def check_expiry(signed: Signed, what: str, now: datetime) -> None:
+    """Require that metadata is still valid.
+
+    Raises:
+        ExpiredError: It is not (TUF 5.3.10, 5.4.4, 5.5.6, 5.6.5).
+    """
+    if signed.is_expired(now):
+        raise ExpiredError(
+            f"{what} version {signed.version}: expired at {signed.expires:%Y-%m-%dT%H:%M:%SZ}, the time is {now:%Y-%m-%dT%H:%M:%SZ}"
+        )
+
+
+def read_stored_timestamp(data: bytes, root: Root) -> Timestamp:
+    """Verify the signatures of a timestamp that was trusted before; it may have expired, but still guards against rollback.
+
+    Raises:
+        UntrustedError: The root does not vouch for it (any more).
+    """
+    candidate = parse_metadata(data, Timestamp, "timestamp.json", max_bytes=MAX_TIMESTAMP_BYTES)
+    timestamp = verify_signatures(candidate, root.roles[Timestamp.type], root.keys, "root")
+    _signed_file(timestamp.snapshot_meta, "snapshot.json", "timestamp.json")
+    return timestamp
+
+
+def read_timestamp(data: bytes, root: Root, trusted: Timestamp | None, now: datetime) -> Timestamp:
+    """Verify a timestamp (TUF 5.4).
+
+    Args:
+        data: The candidate.
+        root: The verified root.
+        trusted: The last trusted one, None if there is none.
+        now: The time.
+
+    Raises:
+        ExpiredError: Its time is over.
+        UntrustedError: Signatures, a version that goes back, or the same version with other content.
+    """
+    timestamp = read_stored_timestamp(data, root)
+    if trusted is not None:
+        _check_version("timestamp.json", timestamp, trusted)
+        found, known = timestamp.snapshot_meta.version, trusted.snapshot_meta.version
+        if found < known:
+            raise UntrustedError(
+                f"timestamp.json: lists snapshot version {found}, but version {known} was trusted before"
+            )
+    check_expiry(timestamp, "timestamp.json", now)
+    return timestamp
+
+
+def read_stored_snapshot(data: bytes, root: Root) -> Snapshot:
+    """Verify the signatures of a snapshot that was trusted before; it guards against rollback of what it lists.
+
+    Raises:
+        UntrustedError: The root does not vouch for it (any more).
+    """
+    candidate = parse_metadata(data, Snapshot, "snapshot.json", max_bytes=MAX_SNAPSHOT_BYTES)
+    return verify_signatures(candidate, root.roles[Snapshot.type], root.keys, "root")
+
+
+def read_snapshot(data: bytes, root: Root, timestamp: Timestamp, trusted: Snapshot | None, now: datetime) -> Snapshot:
+    """Verify a snapshot against the timestamp, the root and the last trusted one (TUF 5.5).
+
+    Raises:
+        ExpiredError: Its time is over.
+        UntrustedError: Another length, hash or version than the timestamp says, signatures, or a role that goes back or vanished.
+    """
+    _check_file(data, timestamp.snapshot_meta, "snapshot.json", "timestamp.json")
+    snapshot = read_stored_snapshot(data, root)
+    _check_listed_version("snapshot.json", snapshot, timestamp.snapshot_meta)
+    if trusted is not None:
+        _check_version("snapshot.json", snapshot, trusted)
+        for name, known in trusted.meta.items():
+            found = snapshot.meta.get(name)
+            if found is None:
+                raise UntrustedError(
+                    f"snapshot.json: {name} is missing, but was listed with version {known.version} before"
+                )
+            if found.version < known.version:
+                raise UntrustedError(
+                    f"snapshot.json: lists {name} version {found.version}, but version {known.version} was trusted before"
+                )
+    check_expiry(snapshot, "snapshot.json", now)
+    return snapshot
+
+
+def read_targets(data: bytes, root: Root, snapshot: Snapshot, now: datetime) -> Targets:
+    """Verify the top-level targets role (TUF 5.6).
+
+    Raises:
+        ExpiredError: Its time is over.
+        UntrustedError: Another length, hash or version than the snapshot says, or signatures.
+    """
+    return _read_listed_targets(data, Targets.type, root, snapshot, now)
+
+
+def read_delegated(data: bytes, name: str, delegator: Targets, snapshot: Snapshot, now: datetime) -> Targets:
+    """Verify the delegated role `name` with the keys of this very delegator (TUF 5.6.7).
+
+    Raises:
+        ExpiredError: Its time is over.
+        UntrustedError: Not delegated, another length, hash or version than the snapshot says, or signatures.
+    """
+    return _read_listed_targets(data, name, delegator, snapshot, now)
+
+
+def listed_file(snapshot: Snapshot, role: str) -> tuple[int, int, Digest]:
+    """Return version, length and digest that the snapshot lists for a role; both of the latter are required (CVE-2026-6967).
+
+    Raises:
+        UntrustedError: The role, its length or its hash is missing, or it is longer than any role may be.
+    """
+    name = f"{role}.json"
+    meta = snapshot.meta.get(name)
+    if meta is None:
+        raise UntrustedError(f"snapshot.json: {name} is missing; expected its version, length and hash")
+    length_bytes, digest = _signed_file(meta, name, "snapshot.json")
+    if length_bytes > MAX_TARGETS_BYTES:
+        raise UntrustedError(f"snapshot.json: {name} of {length_bytes} bytes, expected at most {MAX_TARGETS_BYTES}")
+    return meta.version, length_bytes, digest
+
+
+def snapshot_length_bytes(timestamp: Timestamp) -> int:
+    """Return the length of the snapshot that the timestamp lists.
+
+    Raises:
+        UntrustedError: It is missing, or longer than a snapshot may be.
+    """
+    length_bytes, _ = _signed_file(timestamp.snapshot_meta, "snapshot.json", "timestamp.json")
+    if length_bytes > MAX_SNAPSHOT_BYTES:
+        raise UntrustedError(f"timestamp.json: snapshot of {length_bytes} bytes, expected at most {MAX_SNAPSHOT_BYTES}")
+    return length_bytes
+
+
+def _read_listed_targets(
+    data: bytes, name: str, delegator: Root | Targets, snapshot: Snapshot, now: datetime
+) -> Targets:
+    what = f"{name}.json"
+    listed_file(snapshot, name)
+    meta = snapshot.meta[what]
+    _check_file(data, meta, what, "snapshot.json")
+    candidate = parse_metadata(data, Targets, what, max_bytes=MAX_TARGETS_BYTES)
+    try:
+        role = delegator.get_delegated_role(name)
+    except ValueError as error:
+        raise UntrustedError(f"{what}: nobody delegates to it: {error}") from error
+    keys = (
+        delegator.keys if isinstance(delegator, Root) else delegator.delegations.keys if delegator.delegations else {}
+    )
+    targets = verify_signatures(candidate, role, keys, "its delegator")
+    _check_listed_version(what, targets, meta)
+    check_expiry(targets, what, now)
+    return targets
+
+
+def _authority(root: Root, role: str) -> tuple[int, frozenset[str], tuple[str, ...]]:
+    entry = root.roles[role]
+    contents = sorted(str(root.keys[key_id].to_dict()) for key_id in entry.keyids if key_id in root.keys)
+    return entry.threshold, frozenset(entry.keyids), tuple(contents)
+
+
+def _signed_file(meta: MetaFile, name: str, by: str) -> tuple[int, Digest]:
+    if meta.length is None:
+        raise UntrustedError(f"{by}: the length of {name} is missing")
+    return meta.length, digest_of(meta.hashes, f"{by}: {name}")
+
+
+def _check_file(data: bytes, meta: MetaFile, name: str, by: str) -> None:
+    length_bytes, digest = _signed_file(meta, name, by)
+    found = Digest.of(data)
+    if len(data) != length_bytes or found != digest:
+        raise UntrustedError(f"{name}: found {len(data)} bytes, {found}; {by} lists {length_bytes} bytes, {digest}")
+
+
+def _check_listed_version(name: str, signed: Signed, meta: MetaFile) -> None:
+    if signed.version != meta.version:
+        raise UntrustedError(f"{name}: states version {signed.version}, but is listed as version {meta.version}")
+
+
+def _check_version(name: str, found: Timestamp | Snapshot, trusted: Timestamp | Snapshot) -> None:
+    if found.version < trusted.version:
+        raise UntrustedError(f"{name}: version {found.version}, but version {trusted.version} was trusted before")
+    if found.version == trusted.version and found != trusted:
+        raise UntrustedError(f"{name}: version {found.version} was trusted before with other content")
