@@ -80,7 +80,7 @@ def parse_segments(
         limits: The head's limits on coded bytes.
 
     Raises:
-        CorruptError: Any rule of FORMAT.md about the map is broken.
+        CorruptError: A rule of FORMAT.md section 8 is broken.
     """
     what = "segment map"
     cursor = Cursor(section, what)
