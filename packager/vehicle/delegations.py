@@ -15,6 +15,9 @@ from packager.vehicle.table import is_name
 from packager.vehicle.targets import BundleTarget, ImageTarget, read_target
 
 MAX_DELEGATIONS: Final = 32
+"""Delegated roles that the search for one target, or for the targets of one hardware id, may visit."""
+MAX_ROLES: Final = 1024
+"""Delegated roles that a whole release may have."""
 _PATH_PARTS: Final = 3
 
 Load = Callable[[str, str, Targets], Targets]
@@ -40,8 +43,7 @@ class DelegationTree:
         Raises:
             UntrustedError: A role on the way does not hold.
         """
-        visited: set[tuple[str, str]] = set()
-        target, _ = self._find(path, Targets.type, self._top, visited)
+        target, _ = self._find(path, Targets.type, self._top, _Visited(MAX_DELEGATIONS))
         return target
 
     def of_hardware(self, hardware_id: str) -> list[ImageTarget | BundleTarget]:
@@ -64,7 +66,8 @@ class DelegationTree:
         self, wanted: Callable[[DelegatedRole], bool], hardware_id: str | None
     ) -> list[tuple[str, ImageTarget | BundleTarget]]:
         paths = set()
-        for role in self._walk(Targets.type, self._top, wanted, hardware_id, set()):
+        visited = _Visited(MAX_ROLES if hardware_id is None else MAX_DELEGATIONS)
+        for role in self._walk(Targets.type, self._top, wanted, hardware_id, visited):
             for path in role.targets:
                 parts = path.split("/")
                 if len(parts) == _PATH_PARTS and hardware_id in (None, parts[0]):
@@ -83,26 +86,24 @@ class DelegationTree:
         role: Targets,
         wanted: Callable[[DelegatedRole], bool],
         hardware_id: str | None,
-        visited: set[tuple[str, str]],
+        visited: "_Visited",
     ) -> Iterator[Targets]:
         """Yield the roles that may list targets of some hardware, in order; stops behind one that ends the search for all of them."""
         yield role
         for delegated in _roles(role):
-            if not wanted(delegated) or (name, delegated.name) in visited:
+            if not wanted(delegated) or visited.has(name, delegated.name):
                 continue
             content = self._get(delegated.name, name, role, visited)
             yield from self._walk(delegated.name, content, wanted, hardware_id, visited)
             if hardware_id is not None and _ends_search(delegated, hardware_id):
                 return
 
-    def _find(
-        self, path: str, name: str, role: Targets, visited: set[tuple[str, str]]
-    ) -> tuple[TargetFile | None, bool]:
+    def _find(self, path: str, name: str, role: Targets, visited: "_Visited") -> tuple[TargetFile | None, bool]:
         """Return the target, and whether the search is over."""
         if path in role.targets:
             return role.targets[path], True
         for delegated in _roles(role):
-            if not delegated.is_delegated_path(path) or (name, delegated.name) in visited:
+            if not delegated.is_delegated_path(path) or visited.has(name, delegated.name):
                 continue
             content = self._get(delegated.name, name, role, visited)
             target, is_over = self._find(path, delegated.name, content, visited)
@@ -110,18 +111,32 @@ class DelegationTree:
                 return target, True
         return None, False
 
-    def _get(self, name: str, delegator: str, content: Targets, visited: set[tuple[str, str]]) -> Targets:
+    def _get(self, name: str, delegator: str, content: Targets, visited: "_Visited") -> Targets:
         if not is_name(name):
             raise UntrustedError(f"{delegator}.json: delegates to {name!r}, expected a name that is safe as a path")
-        visited.add((delegator, name))
-        if len(visited) > MAX_DELEGATIONS:
-            raise UntrustedError(
-                f"delegations: more than {MAX_DELEGATIONS} roles on the way; expected at most that many"
-            )
+        visited.enter(delegator, name)
         # By delegator, too: keys of one delegator say nothing about another's (python-tuf issue 2978).
         if (delegator, name) not in self._loaded:
             self._loaded[delegator, name] = self._load(name, delegator, content)
         return self._loaded[delegator, name]
+
+
+class _Visited:
+    """The delegations that one search has followed; each is followed once, so that cycles end."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._edges: set[tuple[str, str]] = set()
+
+    def has(self, delegator: str, name: str) -> bool:
+        return (delegator, name) in self._edges
+
+    def enter(self, delegator: str, name: str) -> None:
+        self._edges.add((delegator, name))
+        if len(self._edges) > self._limit:
+            raise UntrustedError(
+                f"delegations: found more than {self._limit} roles on the way, expected at most that many"
+            )
 
 
 def _roles(role: Targets) -> list[DelegatedRole]:

@@ -44,7 +44,7 @@ class UnverifiedMetadata(Generic[T]):
     signatures: Mapping[str, Signature]
 
 
-def parse_json(data: bytes, what: str) -> Any:  # noqa: ANN401 - JSON is anything
+def parse_json(data: bytes, what: str) -> Any:
     """Parse JSON that has one reading only.
 
     Raises:
@@ -109,7 +109,7 @@ def parse_metadata(data: bytes, kind: type[T], what: str, *, max_bytes: int) -> 
             raise TypeError(f"found type {metadata.signed.type!r}, expected {kind.type!r}")
         _check_types(metadata.signed)
     except Exception as error:  # python-tuf raises whatever a wrong shape causes
-        raise UntrustedError(f"{what}: not {kind.type} metadata: {error or type(error).__name__}") from error
+        raise UntrustedError(f"{what}: not {kind.type} metadata: {type(error).__name__}: {error}") from error
     return UnverifiedMetadata(what, metadata.signed, payload, metadata.signatures)
 
 
@@ -139,7 +139,7 @@ def _check_text(text: str, what: str) -> None:
     if text.isascii():
         return
     if not unicodedata.is_normalized("NFC", text) or any("\ud800" <= character <= "\udfff" for character in text):
-        raise UntrustedError(f"{what}: found the text {ascii(text[:40])}, expected Unicode in its composed form (NFC)")
+        raise UntrustedError(f"{what}: found the text {text[:40]!a}, expected Unicode in its composed form (NFC)")
 
 
 def _check_types(signed: Root | Timestamp | Snapshot | Targets) -> None:

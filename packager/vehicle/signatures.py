@@ -62,7 +62,8 @@ def key_identity(key: Key) -> bytes | None:
 
 
 def _holds(key: Key, signature: Signature, payload: bytes) -> bool:
-    if not isinstance(signature.signature, str) or not _HEXADECIMAL.fullmatch(signature.signature):
+    text: object = signature.signature  # python-tuf takes any JSON value
+    if not isinstance(text, str) or not _HEXADECIMAL.fullmatch(text):
         return False
     try:
         key.verify_signature(signature, payload)

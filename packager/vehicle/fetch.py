@@ -1,0 +1,262 @@
+"""Gets bytes: metadata of bounded length, and bundles as a stream that goes on where it broke off. Nothing here decides what to trust.
+
+A server may ignore `Range` (``python -m http.server`` does): then what was asked to be left out is skipped while reading. Coded transfer
+is refused, so that no decompressor sees unauthenticated bytes; redirects stay on the host that was configured.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self
+from urllib.parse import quote, urljoin, urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from packager.vehicle.errors import TemporaryError, UntrustedError
+from packager.vehicle.metadata_store import NotFoundError
+from packager.vehicle.version import VERSION
+
+CHUNK_BYTES: Final = 1 << 16
+CONNECT_TIMEOUT_S: Final = 10.0
+READ_TIMEOUT_S: Final = 30.0
+MAX_REDIRECTS: Final = 3
+RETRY_DELAYS_S: Final = (0.2, 1.0, 3.0)
+"""Pauses before the attempts after the first; progress starts the count again."""
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
+_OK, _PARTIAL, _FORBIDDEN, _NOT_FOUND, _GONE, _NO_SUCH_RANGE = 200, 206, 403, 404, 410, 416
+
+
+class BundleSource(Protocol):
+    """Streams targets."""
+
+    def stream(self, path: str, offset: int, length_bytes: int) -> Iterator[bytes]:
+        """Yield the bytes `offset` to `length_bytes` of the target at `path`, cut anyhow, never more.
+
+        Raises:
+            NotFoundError: There is none.
+            TemporaryError: It can't be had now, or is shorter.
+        """
+
+
+class HttpFetcher:
+    """Metadata and targets below one URL, over HTTP(S). A context manager; a `Fetcher` and a `BundleSource`.
+
+    Args:
+        url: ``http://`` or ``https://``, the part that all paths share.
+        sleep: Waits between attempts, seconds.
+        read_timeout_s: Longest silence of the server.
+        on_bytes: Told the number of content bytes of every read, what is skipped included.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        read_timeout_s: float = READ_TIMEOUT_S,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        self._url = check_url(url).rstrip("/") + "/"
+        self._sleep = sleep
+        self._on_bytes = on_bytes
+        timeout = urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, read_timeout_s), read=read_timeout_s)
+        headers = {"User-Agent": f"packager-vehicle/{VERSION}", "Accept-Encoding": "identity"}
+        self._pool = urllib3.PoolManager(timeout=timeout, retries=False, headers=headers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.clear()
+
+    def fetch(self, path: str, max_bytes: int) -> bytes:
+        """See `packager.vehicle.metadata_store.Fetcher.fetch`."""
+        attempts = iter(RETRY_DELAYS_S)
+        while True:
+            try:
+                return self._fetch_once(path, max_bytes)
+            except NotFoundError:
+                raise
+            except TemporaryError as error:
+                self._pause(attempts, error)
+
+    def stream(self, path: str, offset: int, length_bytes: int) -> Iterator[bytes]:
+        """See `BundleSource.stream`. A broken connection is taken up again where it broke."""
+        attempts = iter(RETRY_DELAYS_S)
+        while offset < length_bytes:
+            try:
+                for chunk in self._stream_once(path, offset, length_bytes):
+                    offset += len(chunk)
+                    attempts = iter(RETRY_DELAYS_S)
+                    yield chunk
+            except NotFoundError:
+                raise
+            except TemporaryError as error:
+                self._pause(attempts, error)
+
+    def _pause(self, attempts: Iterator[float], error: TemporaryError) -> None:
+        """Wait before the next attempt; without one left, raise the error."""
+        delay_s = next(attempts, None)
+        if delay_s is None:
+            raise error
+        self._sleep(delay_s)
+
+    def _fetch_once(self, path: str, max_bytes: int) -> bytes:
+        response, url = self._open(path, {})
+        found = bytearray()
+        with _Closing(response):
+            for chunk in self._read(response, url):
+                found += chunk
+                if len(found) > max_bytes:
+                    raise UntrustedError(f"{url}: longer than {max_bytes} bytes, expected at most that many")
+        return bytes(found)
+
+    def _stream_once(self, path: str, offset: int, length_bytes: int) -> Iterator[bytes]:
+        """Yield what one connection gives; ends at `length_bytes`.
+
+        Raises:
+            TemporaryError: It ended before.
+        """
+        response, url = self._open(path, {"Range": f"bytes={offset}-"} if offset else {})
+        with _Closing(response):
+            skip = offset
+            if response.status == _PARTIAL:
+                _check_range(response, url, offset)
+                skip = 0
+            at = offset
+            for read in self._read(response, url):
+                skipped = min(skip, len(read))
+                skip -= skipped
+                chunk = read[skipped : skipped + length_bytes - at]
+                if chunk:
+                    at += len(chunk)
+                    yield chunk
+                if at == length_bytes:
+                    return
+            raise TemporaryError(f"{url}: ended at byte {at}, expected {length_bytes} bytes; the file is cut short")
+
+    def _open(self, path: str, headers: dict[str, str]) -> tuple[urllib3.BaseHTTPResponse, str]:
+        """Return the response with content, after redirects."""
+        url = urljoin(self._url, quote(path))
+        for _ in range(MAX_REDIRECTS + 1):
+            try:
+                response = self._pool.request(
+                    "GET", url, headers={**self._pool.headers, **headers}, preload_content=False, redirect=False
+                )
+            except HTTPError as error:
+                raise TemporaryError(f"{url}: {_reason(error)}") from error
+            location = response.get_redirect_location()
+            if not location:
+                return _checked(response, url, ranged="Range" in headers), url
+            response.close()
+            target = urljoin(url, location)
+            check_redirect(url, target)
+            url = target
+        raise TemporaryError(f"{url}: more than {MAX_REDIRECTS} redirects")
+
+    def _read(self, response: urllib3.BaseHTTPResponse, url: str) -> Iterator[bytes]:
+        try:
+            for chunk in response.stream(CHUNK_BYTES, decode_content=False):
+                if self._on_bytes is not None:
+                    self._on_bytes(len(chunk))
+                yield chunk
+        except HTTPError as error:
+            raise TemporaryError(f"{url}: broke off: {_reason(error)}") from error
+
+
+class DirectoryFetcher:
+    """The metadata of a finished release on this machine: a `Fetcher`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def fetch(self, path: str, max_bytes: int) -> bytes:
+        """See `packager.vehicle.metadata_store.Fetcher.fetch`."""
+        try:
+            with (self._root / path).open("rb") as file:
+                data = file.read(max_bytes + 1)
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{self._root / path}: not found") from error
+        except OSError as error:
+            raise TemporaryError(f"{self._root / path}: can't be read: {error.strerror}") from error
+        if len(data) > max_bytes:
+            raise UntrustedError(f"{self._root / path}: longer than {max_bytes} bytes, expected at most that many")
+        return data
+
+
+def check_url(url: str) -> str:
+    """Return `url` if it can be fetched from.
+
+    Raises:
+        ValueError: Not ``http://`` or ``https://`` with a host.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"{url!r}: expected http:// or https://, a host and a path")
+    return url
+
+
+def check_redirect(url: str, target: str) -> None:
+    """Refuse a redirect that leaves the host, or goes from https to anything else.
+
+    Raises:
+        TemporaryError: It does; a captive portal does so, too, hence it may pass.
+    """
+    old, new = urlsplit(url), urlsplit(target)
+    if new.hostname != old.hostname or new.scheme not in ("https", old.scheme):
+        raise TemporaryError(f"{url}: redirects to {target}; expected the same host, and https to stay https")
+
+
+class _Closing:
+    """Closes a response that may not have been read to its end, instead of giving its connection back."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+        self._response = response
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        if not self._response.closed:
+            self._response.close()
+        self._response.release_conn()
+
+
+def _checked(response: urllib3.BaseHTTPResponse, url: str, *, ranged: bool) -> urllib3.BaseHTTPResponse:
+    """Return a response that carries the content as it is."""
+    try:
+        if response.status in (_FORBIDDEN, _NOT_FOUND, _GONE):  # stores answer 403 where listing is not allowed
+            raise NotFoundError(f"{url}: not found (HTTP {response.status})")
+        if response.status == _NO_SUCH_RANGE:
+            raise TemporaryError(f"{url}: the server's file ends before the byte asked for; it is cut short")
+        if response.status != _OK and not (ranged and response.status == _PARTIAL):
+            raise TemporaryError(f"{url}: HTTP {response.status} {response.reason}, expected 200")
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if encoding.lower() != "identity":
+            raise TemporaryError(
+                f"{url}: content is coded with {encoding!r}, expected no coding; check proxies on the way"
+            )
+    except TemporaryError:
+        response.close()
+        raise
+    return response
+
+
+def _check_range(response: urllib3.BaseHTTPResponse, url: str, offset: int) -> None:
+    text = response.headers.get("Content-Range", "")
+    match = _CONTENT_RANGE.fullmatch(text)
+    if match is None or int(match[1]) != offset:
+        raise TemporaryError(f"{url}: answered range {text!r}, expected bytes {offset} on")
+
+
+def _reason(error: HTTPError) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,248 @@
+"""The vehicle home: what the integrator configured, what lies in the slots, and which slot is active.
+
+``vehicle.toml`` is the integrator's and never written. ``metadata/`` holds verified TUF metadata, ``slots/<ecu>/{a,b}`` the images,
+``state/active.json`` the active slot and the highest release counter ever installed of every ECU, in one file, so that all ECUs switch
+with one rename. Without that file all boot slot a. What is installed is the digest of the active slot's bytes, never a claim.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from packager.vehicle.errors import ResourceError, TemporaryError, UntrustedError, VehicleError
+from packager.vehicle.identity import Digest, ImageId
+from packager.vehicle.manifest import MAX_RELEASE_COUNTER
+from packager.vehicle.metadata_json import parse_json
+from packager.vehicle.profile import UpdateProfile, read_profile
+from packager.vehicle.storage import DirectoryStorage, write_atomically
+from packager.vehicle.table import Table
+
+SLOTS: Final = ("a", "b")
+STATE_FORMAT: Final = 1
+MAX_STATE_BYTES: Final = 1 << 20
+MAX_CONFIGURATION_BYTES: Final = 1 << 20
+MAX_ECUS: Final = 1000
+
+
+class ConfigurationError(VehicleError):
+    """``vehicle.toml`` or an option is wrong; lists every problem."""
+
+    def __init__(self, what: str, problems: list[str]) -> None:
+        super().__init__(f"{what}: " + "; ".join(problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Ecu:
+    """One control unit of this car.
+
+    Attributes:
+        name: Unique in the car; names its directory of slots.
+        serial: Of the unit itself.
+        hardware_id: Its type.
+        profile: What it can do.
+    """
+
+    name: str
+    serial: str
+    hardware_id: str
+    profile: UpdateProfile
+
+    @property
+    def identity(self) -> Digest:
+        """Digest of name, serial and hardware id: what a journal is bound to."""
+        parts = [part.encode() for part in (self.name, self.serial, self.hardware_id)]
+        return Digest.of(b"".join(len(part).to_bytes(4, "little") + part for part in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class VehicleConfiguration:
+    """The content of ``vehicle.toml``."""
+
+    vin: str
+    ecus: tuple[Ecu, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EcuState:
+    """What the vehicle remembers of an ECU: the active slot and the highest release counter ever installed."""
+
+    slot: str = SLOTS[0]
+    release_counter: int = 0
+
+    @property
+    def spare_slot(self) -> str:
+        """The other slot."""
+        return SLOTS[1 - SLOTS.index(self.slot)]
+
+
+def read_configuration(text: str, what: str = "vehicle.toml") -> VehicleConfiguration:
+    """Read ``vehicle.toml``: ``vin`` and ``[[ecu]]`` with ``name``, ``serial``, ``hardware_id`` and ``[ecu.profile]``.
+
+    Raises:
+        ConfigurationError: Anything is missing, unknown or wrong; all problems at once.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(what, [f"not TOML: {error}"]) from error
+    problems: list[str] = []
+    table = Table(values, "", problems)
+    vin = table.name("vin")
+    ecus = tuple(_read_ecu(entry) for entry in table.tables("ecu"))
+    table.end()
+    if not 1 <= len(ecus) <= MAX_ECUS:
+        problems.append(f"found {len(ecus)} ECUs, expected 1 to {MAX_ECUS} tables [[ecu]]")
+    names = [ecu.name.casefold() for ecu in ecus]
+    problems += [f"ecu {name!r}: this name occurs twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    if problems:
+        raise ConfigurationError(what, problems)
+    return VehicleConfiguration(vin, ecus)
+
+
+def _read_ecu(table: Table) -> Ecu:
+    name = table.name("name")
+    if name:
+        table.rename(f"ecu {name!r}")
+    ecu = Ecu(name, table.text("serial"), table.name("hardware_id"), read_profile(table.table("profile")))
+    table.end()
+    return ecu
+
+
+class VehicleHome:
+    """A vehicle home that is there and has a valid configuration. Make one with `open_home`."""
+
+    def __init__(self, root: Path, configuration: VehicleConfiguration) -> None:
+        self.root = root
+        self.configuration = configuration
+        self.metadata = DirectoryStorage(root / "metadata")
+        self.files = DirectoryStorage(root)
+
+    def slot_name(self, ecu: Ecu, slot: str) -> str:
+        """Return a slot's path below the home."""
+        return f"slots/{ecu.name}/{slot}"
+
+    def journal_name(self, ecu: Ecu) -> str:
+        """Return the path of an ECU's journal below the home."""
+        return f"state/{ecu.name}.journal"
+
+    def identify(self, ecu: Ecu, slot: str, on_bytes: Callable[[int], None] | None = None) -> ImageId | None:
+        """Hash what a slot holds, in bounded memory; None if it is missing or empty.
+
+        Raises:
+            ResourceError: It can't be read.
+        """
+        path = self.root / self.slot_name(ecu, slot)
+        try:
+            with path.open("rb") as file:
+                found = ImageId.of_stream(file, on_bytes)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ResourceError(f"{path}: can't be read: {error.strerror}") from error
+        return found if found.length_bytes else None
+
+    def read_state(self) -> dict[str, EcuState]:
+        """Return the state of every ECU that the file names, others have the default.
+
+        Raises:
+            ResourceError: The file is damaged; which slot is active can't be told.
+        """
+        data = self.files.read("state/active.json", MAX_STATE_BYTES)
+        if data is None:
+            return {}
+        try:
+            return _parse_state(data)
+        except UntrustedError as error:
+            raise ResourceError(
+                f"{self.root / 'state/active.json'}: damaged: {error}; restore it from a backup"
+            ) from error
+
+    def write_state(self, state: Mapping[str, EcuState]) -> None:
+        """Switch: one atomic rename for all ECUs.
+
+        Raises:
+            ResourceError: It can't be written; the old state holds.
+        """
+        ecus = {name: {"slot": s.slot, "release_counter": s.release_counter} for name, s in sorted(state.items())}
+        text = json.dumps({"format": STATE_FORMAT, "ecus": ecus}, indent=1, sort_keys=True)
+        write_atomically(self.root / "state/active.json", text.encode())
+
+    def free_bytes(self) -> int:
+        """Return the free space on the file system of the slots."""
+        slots = self.root / "slots"
+        return shutil.disk_usage(slots if slots.is_dir() else self.root).free
+
+    def held_bytes(self, ecu: Ecu, slot: str) -> int:
+        """Return the space that a slot takes up already; holes take none."""
+        try:
+            return (self.root / self.slot_name(ecu, slot)).stat().st_blocks * 512
+        except OSError:
+            return 0
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other updaters out; the lock goes with the process, however it ends.
+
+        Raises:
+            TemporaryError: Another one is at work.
+            ResourceError: The home can't be written.
+        """
+        path = self.root / "state/lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise ResourceError(f"{path}: can't be opened: {error.strerror}") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise TemporaryError(f"{path}: another updater works on this home; wait until it has ended") from error
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def open_home(root: Path) -> VehicleHome:
+    """Open a vehicle home.
+
+    Raises:
+        ConfigurationError: It has no ``vehicle.toml``, or a wrong one.
+    """
+    path = root / "vehicle.toml"
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_CONFIGURATION_BYTES + 1)
+        if len(raw) > MAX_CONFIGURATION_BYTES:
+            raise ConfigurationError(str(path), [f"longer than {MAX_CONFIGURATION_BYTES} bytes"])
+        text = raw.decode()
+    except OSError as error:
+        raise ConfigurationError(str(path), [f"can't be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(str(path), [f"not UTF-8 at byte {error.start}"]) from error
+    return VehicleHome(root, read_configuration(text, str(path)))
+
+
+def _parse_state(data: bytes) -> dict[str, EcuState]:
+    document = parse_json(data, "state")
+    if not isinstance(document, dict) or document.get("format") != STATE_FORMAT:
+        raise UntrustedError(f"expected an object of format {STATE_FORMAT}")
+    ecus = document.get("ecus")
+    if not isinstance(ecus, dict):
+        raise UntrustedError("expected a table of ECUs")
+    state = {}
+    for name, entry in ecus.items():
+        fields = entry if isinstance(entry, dict) else {}
+        slot, counter = fields.get("slot"), fields.get("release_counter")
+        if slot not in SLOTS or type(counter) is not int or not 0 <= counter <= MAX_RELEASE_COUNTER:
+            raise UntrustedError(f"ECU {name!r}: found {entry!r}, expected slot a or b and a release counter")
+        state[name] = EcuState(slot, counter)
+    return state
