@@ -1,0 +1,34 @@
+"""Writes files that must never replace another: complete under their name or not there at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from packager.vehicle.storage import sync_directory
+
+
+def write_once(path: Path, data: bytes, mode: int) -> None:
+    """Write a new file, synced, with `mode` from its first byte; a reader sees all of it or nothing.
+
+    Args:
+        path: Where; nothing may stand there.
+        data: Its content.
+        mode: Permission bits, not cut by the umask.
+
+    Raises:
+        FileExistsError: Something stands there; it is left as it is.
+        OSError: It can't be written; nothing is left behind.
+    """
+    # mkstemp opens with O_EXCL and mode 0600: no moment in which others could open a private key. A hard link, unlike a rename, fails
+    # if the name is taken.
+    descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), mode)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)
+    sync_directory(path.parent)

@@ -1,0 +1,212 @@
+"""Verifies the whole supply chain of a release: layout, links, the rules between them, and that all is about this release."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from securesystemslib.exceptions import Error as SignerError
+from securesystemslib.signer import Key
+
+from packager.model.errors import SupplyChainError
+from packager.model.strict_json import parse_json
+from packager.supplychain.envelope import MAX_ENVELOPE_BYTES, VerifiedLink, check_different, open_envelope, verify_link
+from packager.supplychain.intoto import TIME_FORMAT, ReleaseId, judge, link_name
+from packager.supplychain.steps import (
+    BUNDLE,
+    COLLECT,
+    COMMAND,
+    DESCRIPTION,
+    PUBLISH,
+    SELF_CHECK,
+    STEPS,
+)
+from packager.vehicle.identity import SHA256, Digest
+from packager.vehicle.targets import BUNDLE_SUFFIX, FULL
+
+LAYOUT_NAME: Final = "root.layout"
+MAX_FILES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedChain:
+    """A supply chain that holds.
+
+    Attributes:
+        release: What it is about.
+        links: One per step, of its first functionary; the others say the same.
+        images: Digests of every collected image, by artifact name.
+        targets: Digests of the published bundles, by target path: exactly these may be signed as targets.
+    """
+
+    release: ReleaseId
+    links: Mapping[str, VerifiedLink]
+    images: Mapping[str, Digest]
+    targets: Mapping[str, Digest]
+
+
+def read_chain(directory: Path) -> dict[str, bytes]:
+    """Read layout and links, ``DIR/chain``, by file name.
+
+    Raises:
+        SupplyChainError: It can't be read, or is larger than any chain.
+    """
+    try:
+        paths = sorted(directory.iterdir())
+        if len(paths) > MAX_FILES:
+            raise SupplyChainError(f"{directory}: found {len(paths)} files, expected at most {MAX_FILES}")
+        files = {}
+        for path in paths:
+            with path.open("rb") as file:
+                files[path.name] = file.read(MAX_ENVELOPE_BYTES + 1)
+    except OSError as error:
+        raise SupplyChainError(f"{directory}: {error}; expected {LAYOUT_NAME} and links") from error
+    return files
+
+
+def verify_chain(files: Mapping[str, bytes], layout_keys: Sequence[Key], now: datetime) -> VerifiedChain:
+    """Verify a supply chain.
+
+    Args:
+        files: Layout and links by file name.
+        layout_keys: The layout's owners, from a trusted place; every one must have signed.
+        now: Time to judge expiry by; aware.
+
+    Raises:
+        SupplyChainError: It does not hold; the message names the step or link that breaks.
+        OSError: No room for temporary copies.
+    """
+    if LAYOUT_NAME not in files:
+        raise SupplyChainError(f"supply chain: {LAYOUT_NAME} is missing")
+    if not layout_keys:
+        raise SupplyChainError("layout: found no key to verify it with, expected at least one")
+    layout, _ = open_envelope(files[LAYOUT_NAME], "layout", layout_keys, every=True)
+    release = _check_layout(layout, now)
+    links = _verify_links(layout, {name: data for name, data in files.items() if name != LAYOUT_NAME})
+    judge(files[LAYOUT_NAME], {name: data for name, data in files.items() if name != LAYOUT_NAME}, layout_keys)
+    return _check_release(release, links)
+
+
+def _check_layout(layout: Mapping[str, Any], now: datetime) -> ReleaseId:
+    """Check what in-toto leaves open: no commands to run, every step demanded, nothing allowed by default, bound to a release."""
+    try:
+        if layout["_type"] != "layout":
+            raise SupplyChainError(f"layout: found a {layout['_type']}")
+        expires = datetime.strptime(layout["expires"], TIME_FORMAT).replace(tzinfo=UTC)
+        if expires <= now:
+            raise SupplyChainError(
+                f"layout: expired at {expires:%Y-%m-%d %H:%M:%S} UTC, now is {now:%Y-%m-%d %H:%M:%S}",
+                hint="build again",
+            )
+        if layout["inspect"]:
+            raise SupplyChainError("layout: found inspections, expected none: they would run commands")
+        names = tuple(step["name"] for step in layout["steps"])
+        if names != STEPS:
+            raise SupplyChainError(f"layout: found steps {', '.join(map(str, names))}, expected {', '.join(STEPS)}")
+        for step in layout["steps"]:
+            if type(step["threshold"]) is not int or not 1 <= step["threshold"] <= len(step["pubkeys"]):
+                raise SupplyChainError(
+                    f"layout: step {step['name']!r}: found threshold {step['threshold']!r} of {len(step['pubkeys'])} keys"
+                )
+            for kind in ("expected_materials", "expected_products"):
+                if not step[kind] or step[kind][-1] != ["DISALLOW", "*"]:
+                    raise SupplyChainError(f"layout: step {step['name']!r}: {kind} must end with DISALLOW *")
+        binding = parse_json(layout["readme"].encode(), "layout: readme", SupplyChainError)["release"]
+        return ReleaseId(str(binding["name"]), str(binding["version"]), Digest.from_hex(binding[SHA256]))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise SupplyChainError(f"layout: {error!r}; expected a layout of {', '.join(STEPS)} for one release") from error
+
+
+def _verify_links(layout: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, VerifiedLink]:
+    """Verify every link by itself. A link that does not hold breaks the chain even where enough others are there."""
+    links = {}
+    expected: set[str] = set()
+    for step in layout["steps"]:
+        name = step["name"]
+        keys = [_read_key(layout, keyid) for keyid in step["pubkeys"]]
+        check_different(f"step {name!r}", keys)
+        by_file = {link_name(name, key.keyid): key for key in keys}
+        present = [file for file in by_file if file in files]
+        if len(present) < step["threshold"]:
+            raise SupplyChainError(
+                f"step {name!r}: found {len(present)} links, expected {step['threshold']} of {', '.join(by_file)}",
+                hint="the step was not performed, or by somebody whom the layout does not name",
+            )
+        expected.update(present)
+        verified = [verify_link(files[file], name, [by_file[file]]) for file in present]
+        for link in verified:
+            if link.command != COMMAND:
+                raise SupplyChainError(
+                    f"step {name!r}: found command {' '.join(link.command)!r}, expected {' '.join(COMMAND)!r}"
+                )
+            if (link.materials, link.products) != (verified[0].materials, verified[0].products):
+                raise SupplyChainError(
+                    f"step {name!r}: its functionaries {verified[0].keyid} and {link.keyid} disagree on its artifacts"
+                )
+        links[name] = verified[0]
+    unexpected = sorted(set(files) - expected)
+    if unexpected:
+        raise SupplyChainError(
+            f"supply chain: found {unexpected[0]!r}, expected only {LAYOUT_NAME} and {', '.join(sorted(expected))}",
+            hint="a link of a functionary whom the layout does not name, or not a link; remove it",
+        )
+    return links
+
+
+def _read_key(layout: Mapping[str, Any], keyid: object) -> Key:
+    try:
+        fields = dict(layout["keys"][keyid])
+        if fields.pop("keyid") != keyid:
+            raise ValueError("it stands under another key id")
+        return Key.from_dict(str(keyid), fields)
+    except (SignerError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SupplyChainError(f"layout: key {keyid!r}: {error!r}; expected a public key") from error
+
+
+def _check_release(release: ReleaseId, links: Mapping[str, VerifiedLink]) -> VerifiedChain:
+    """Check what rules can't say: that all steps are about the same set of bundles, each proven to make the image of its own path."""
+    collected = links[COLLECT].products
+    if collected.get(DESCRIPTION) != release.description:
+        raise SupplyChainError(
+            f"step {COLLECT!r}: found {DESCRIPTION} {collected.get(DESCRIPTION)}, the layout is for {release.description}",
+            hint="layout and links are of different releases",
+        )
+    bundles = links[BUNDLE].products
+    for step in (SELF_CHECK, PUBLISH):
+        _same(step, "bundles", _with_prefix(links[step].materials, "bundles"), bundles)
+    images = {name: digest for name, digest in collected.items() if name != DESCRIPTION}
+    rebuilt = {_rebuilt_by(name, images): images.get(_image_of(name)) for name in bundles}
+    _same(SELF_CHECK, "rebuilt images", links[SELF_CHECK].products, rebuilt)
+    _same(PUBLISH, "rebuilt images", _with_prefix(links[PUBLISH].materials, "rebuilt"), rebuilt)
+    targets = {name.removeprefix("targets/"): digest for name, digest in links[PUBLISH].products.items()}
+    _same(PUBLISH, "targets", targets, {name.removeprefix("bundles/"): digest for name, digest in bundles.items()})
+    return VerifiedChain(release, links, images, targets)
+
+
+def _with_prefix(artifacts: Mapping[str, Digest], prefix: str) -> dict[str, Digest]:
+    return {name: digest for name, digest in artifacts.items() if name.startswith(f"{prefix}/")}
+
+
+def _image_of(bundle: str) -> str:
+    _, hardware_id, version, _ = bundle.split("/")
+    return f"images/{hardware_id}/{version}/image"
+
+
+def _rebuilt_by(bundle: str, images: Mapping[str, Digest]) -> str:
+    _, hardware_id, version, file = bundle.split("/")
+    old = file.removesuffix(BUNDLE_SUFFIX)
+    if old != FULL and not any(
+        digest.hex == old for name, digest in images.items() if name.startswith(f"images/{hardware_id}/")
+    ):
+        raise SupplyChainError(f"step {BUNDLE!r}: {bundle} starts from an image that step {COLLECT!r} does not list")
+    return f"rebuilt/{old}/{hardware_id}/{version}/image"
+
+
+def _same(step: str, what: str, found: Mapping[str, Digest], expected: Mapping[str, Digest | None]) -> None:
+    for name in sorted(set(found) | set(expected)):
+        if found.get(name) != expected.get(name):
+            raise SupplyChainError(
+                f"step {step!r}: {what}: {name}: found {found.get(name) or 'nothing'}, expected {expected.get(name) or 'nothing'}",
+                hint="every bundle must be checked and published, and nothing else",
+            )
