@@ -10,7 +10,7 @@ from packager.vehicle.blocks import NoOldImage, OldImage
 from packager.vehicle.errors import ResourceError
 from packager.vehicle.head import Head, SignedHead, read_head
 from packager.vehicle.profile import UpdateProfile
-from packager.vehicle.storage import FileOnDisk, StoredFile
+from packager.vehicle.storage import FileOnDisk, StoredFile, sync_directory
 
 _CHUNK_BYTES: Final = 1 << 18
 
@@ -34,6 +34,26 @@ def rebuild(bundle: Path, signed: SignedHead, profile: UpdateProfile, old: Path 
         head = read_head(stream.read(signed.length_bytes), signed, profile)
         with FileOnDisk.open(Path(directory) / "slot", head.manifest.new.length_bytes) as slot:
             return apply_stream(head, stream, old, slot)
+
+
+def apply_to_file(bundle: Path, head: Head, old: Path | None, new: Path) -> VerifiedImage:
+    """Apply a bundle's blobs; `new` appears only when it is complete and verified (temporary file, sync, rename).
+
+    Raises:
+        CorruptError: The bundle does not make its new image.
+        IncompatibleError: `old` is another image.
+        ResourceError: A file can't be read or written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=new.absolute().parent, prefix=f".{new.name}-") as directory:
+            temporary = Path(directory) / "slot"
+            with open_bundle(bundle) as stream, FileOnDisk.open(temporary, head.manifest.new.length_bytes) as slot:
+                verified = apply_stream(head, stream, old, slot)
+            temporary.replace(new)
+            sync_directory(new.absolute().parent)
+    except OSError as error:
+        raise ResourceError(f"{new}: can't be written: {error.strerror}") from error
+    return verified
 
 
 def apply_stream(head: Head, blobs: BinaryIO, old: Path | None, slot: StoredFile) -> VerifiedImage:

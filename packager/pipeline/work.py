@@ -68,14 +68,15 @@ def align(job: Job, directory: Path) -> Alignment:
     return Alignment(job, *_write(directory, job, ".segments", data), done())
 
 
-def pack(job: Job, alignment: Alignment | None, directory: Path) -> BuiltBundle:
-    """Encode a job's bundle.
+def pack(item: tuple[Job, Alignment | None], directory: Path) -> BuiltBundle:
+    """Encode a job's bundle; only delta jobs have an alignment.
 
     Raises:
         ImageError: An image or the alignment changed since the step before.
         BudgetError: No form fits the memory of the ECU.
     """
     done = _measure()
+    job, alignment = item
     new = load(job.new)
     old = None if job.old is None else load(job.old)
     segments = [] if old is None or alignment is None else _read_alignment(alignment, len(old), len(new))
@@ -84,7 +85,8 @@ def pack(job: Job, alignment: Alignment | None, directory: Path) -> BuiltBundle:
     file, bundle = _write(directory, job, ".bundle", encoded.written.data)
     head = ImageId.of(encoded.written.data[: encoded.written.head_bytes])
     forms = tuple(encoded.blocks_by_form.items())
-    return BuiltBundle(job, file, bundle, head, encoded.written.memory_bytes, forms, done())
+    measured = done() if alignment is None else alignment.measured + done()
+    return BuiltBundle(job, file, bundle, head, encoded.written.memory_bytes, forms, measured)
 
 
 def check(built: BuiltBundle, directory: Path) -> tuple[BuiltBundle, ImageId]:

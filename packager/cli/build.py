@@ -1,0 +1,138 @@
+"""`packager build`: a whole release from images to a signed repository."""
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from packager.cli.files import JSON, PATH
+from packager.cli.output import Output, size, table
+from packager.cli.times import ISSUED_AT, issue_time
+from packager.config.policy import read_policy
+from packager.config.release import read_release
+from packager.model.jobs import BuiltBundle, Plan
+from packager.model.release import Release
+from packager.pipeline.build import Request, load_authority, make_release
+from packager.pipeline.collect import collect
+from packager.pipeline.report import LINKS_MBIT_PER_S, car_totals, seconds_over
+from packager.pipeline.staging import check_place
+from packager.pipeline.workers import processes
+
+STARTS = {"previous": "from the previous images", "oldest": "from the oldest images", "none": "from full bundles"}
+
+
+@click.command()
+@click.argument("release_file", metavar="RELEASE.toml", type=PATH)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory to make; must be new or empty.")
+@click.option(
+    "--keys",
+    "keys_directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("keys"),
+    show_default=True,
+    help="Directory with policy.toml, private/ and public/.",
+)
+@click.option("--jobs", type=click.IntRange(1, 256), default=lambda: len(os.sched_getaffinity(0)), help="Processes. Default: one per core.")
+@ISSUED_AT
+@click.option("--dry-run", is_flag=True, help="Show the plan; write nothing.")
+@JSON
+def build(
+    *,
+    release_file: Path,
+    out: Path,
+    keys_directory: Path,
+    jobs: int,
+    issued_at: datetime | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Build, check, sign and write the release that RELEASE.toml describes.
+
+    Every bundle is applied with the vehicle's own code before anything is signed. DIR appears whole or not at all.
+    """
+    output = Output(as_json)
+    release = read_release(release_file)
+    policy = read_policy(keys_directory / "policy.toml")
+    time = issue_time(issued_at)
+    with output.progress("reading images", 0):
+        plan = collect(release)
+    for note in plan.notes:
+        output.note(f"{note}: no bundle needed")
+    check_place(out, plan.disk_bytes)
+    if dry_run:
+        _show_plan(output, release, plan)
+        return
+    authority = load_authority(policy, keys_directory)
+    request = Request(release_file, release, plan, authority, time, out)
+    with processes(jobs) as executor:
+        bundles = make_release(request, executor, output.progress)
+    _show_release(output, release, bundles, out)
+
+
+def _show_plan(output: Output, release: Release, plan: Plan) -> None:
+    rows = []
+    for job in plan.jobs:
+        old = "nothing (full)" if job.old is None else job.old.source.version
+        output.result("job", ecu=job.ecu.name, old_version=old, new_version=job.new.source.version, path=job.path)
+        rows.append([job.ecu.name, old, job.new.source.version, size(job.new.image.length_bytes), job.path])
+    text = table(["ECU", "from", "to", "image", "bundle"], rows, 3)
+    output.result(
+        "summary",
+        f"{text}\n{release.name} {release.version}: {len(plan.jobs)} bundles; may need {size(plan.disk_bytes)} of disk",
+        jobs=len(plan.jobs),
+        disk_bytes=plan.disk_bytes,
+        dry_run=True,
+    )
+
+
+def _show_release(output: Output, release: Release, bundles: Sequence[BuiltBundle], out: Path) -> None:
+    rows = []
+    for built in bundles:
+        job = built.job
+        percent = 100 * built.bundle.length_bytes / job.new.image.length_bytes
+        output.result(
+            "bundle",
+            ecu=job.ecu.name,
+            old_version=None if job.old is None else job.old.source.version,
+            new_version=job.new.source.version,
+            path=job.path,
+            image_bytes=job.new.image.length_bytes,
+            bundle_bytes=built.bundle.length_bytes,
+        )
+        rows.append(
+            [
+                job.ecu.name,
+                f"{'(full)' if job.old is None else job.old.source.version} -> {job.new.source.version}",
+                ", ".join(f"{count} {form}" for form, count in built.blocks_by_form),
+                str(job.new.image.length_bytes),
+                str(built.bundle.length_bytes),
+                f"{percent:.2f}",
+                f"{built.measured.seconds:.1f}",
+                f"{built.measured.peak_bytes / (1 << 20):.0f}",
+                *(f"{seconds_over(built.bundle.length_bytes, mbit):.2f}" for mbit in LINKS_MBIT_PER_S),
+            ]
+        )
+    headings = ["ECU", "old -> new", "blocks", "image B", "bundle B", "%", "build s", "peak MiB"]
+    headings += [f"s @{mbit} Mbit/s" for mbit in LINKS_MBIT_PER_S]
+    text = f"{release.name} {release.version} for {release.car_line}\n" + table(headings, rows, 3)
+    output.result("summary", f"{text}\n\n{_car_table(release, bundles)}\n\n{out}: complete, verified and signed", out=str(out), bundles=len(bundles))
+
+
+def _car_table(release: Release, bundles: Sequence[BuiltBundle]) -> str:
+    rows = []
+    for total in car_totals(bundles):
+        rows.append(
+            [
+                STARTS[total.start],
+                size(total.bundle_bytes),
+                f"{100 * total.bundle_bytes / total.image_bytes:.2f}",
+                *(f"{seconds_over(total.bundle_bytes, mbit):.0f}" for mbit in LINKS_MBIT_PER_S),
+                f"{total.install_s:.0f}",
+                f"{total.bundle_bytes * release.fleet_cars / 1e12:.2f}",
+            ]
+        )
+    headings = ["one car", "download", "% of images", *(f"s @{mbit} Mbit/s" for mbit in LINKS_MBIT_PER_S)]
+    headings += ["install s", f"TB for {release.fleet_cars:,} cars"]
+    return table(headings, rows, 1)

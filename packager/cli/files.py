@@ -1,0 +1,152 @@
+"""Two files alone: `packager diff`, `packager apply`, `packager inspect`."""
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from packager.bundle.check import apply_to_file, rebuild
+from packager.bundle.encoder import Label, encode
+from packager.bundle.loose import LooseBundle, self_signed
+from packager.cli.output import Output, size, table
+from packager.diff import bsdiff
+from packager.model.errors import ConfigError, ImageError
+from packager.pipeline.verify import find_signed_head
+from packager.vehicle.head import Head
+from packager.vehicle.profile import DEFAULT_PROFILE, Coder, UpdateProfile
+from packager.vehicle.storage import write_atomically
+
+ANY_PROFILE = UpdateProfile(ram_bytes=1 << 40, coders=frozenset(Coder), scratch_bytes=1 << 40)
+"""To look at or apply a bundle on this computer, whatever ECU it was made for."""
+PATH = click.Path(path_type=Path, dir_okay=False)
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object per line on stdout.")
+
+
+@click.command()
+@click.argument("old", type=PATH)
+@click.argument("new", type=PATH)
+@click.option("-o", "--output", "bundle", type=PATH, required=True, help="The bundle to write.")
+@click.option("--level", type=click.IntRange(1, 22), default=19, show_default=True, help="zstd level.")
+@JSON
+def diff(*, old: Path, new: Path, bundle: Path, level: int, as_json: bool) -> None:
+    """Write the bundle that turns image OLD into image NEW, for an ECU with the default profile."""
+    output = Output(as_json)
+    old_data, new_data = _read_image(old), _read_image(new)
+    segments = bsdiff.segments(old_data, new_data)
+    encoded = encode(old_data, new_data, segments, DEFAULT_PROFILE, Label(), level)
+    with tempfile.TemporaryDirectory(prefix="packager-") as scratch:
+        candidate = Path(scratch) / "bundle"
+        candidate.write_bytes(encoded.written.data)
+        rebuild(candidate, self_signed(candidate), DEFAULT_PROFILE, old, Path(scratch))
+    write_atomically(bundle, encoded.written.data)
+    bundle_bytes = len(encoded.written.data)
+    percent = 100 * bundle_bytes / len(new_data)
+    forms = ", ".join(f"{count} {form}" for form, count in encoded.blocks_by_form.items())
+    output.result(
+        "summary",
+        f"{bundle}: {bundle_bytes} bytes, {percent:.2f} % of the new image ({forms}); checked by applying it",
+        bundle=str(bundle),
+        bundle_bytes=bundle_bytes,
+        image_bytes=len(new_data),
+        percent=round(percent, 3),
+        blocks_by_form=dict(encoded.blocks_by_form),
+    )
+
+
+@click.command()
+@click.argument("bundle", type=PATH)
+@click.option("--old", type=PATH, help="The old image; leave out for a full bundle.")
+@click.option("-o", "--output", "new", type=PATH, required=True, help="The new image to write.")
+@click.option(
+    "--repo", type=click.Path(path_type=Path, file_okay=False), help="A repository (with metadata/) that vouches for the bundle."
+)
+@click.option("--root", type=PATH, help="The trusted root metadata, with --repo.")
+@JSON
+def apply(*, bundle: Path, old: Path | None, new: Path, repo: Path | None, root: Path | None, as_json: bool) -> None:
+    """Turn image OLD into the new image with BUNDLE. It appears only when it is complete and verified.
+
+    A loose bundle vouches only for itself. With --repo and --root its head must be one that the repository signed.
+    """
+    output = Output(as_json)
+    if (repo is None) != (root is None):
+        raise ConfigError("--repo and --root: found one of them, expected both or neither")
+    loose = LooseBundle.open(bundle, ANY_PROFILE)
+    authenticated = repo is not None and root is not None
+    if repo is not None and root is not None:
+        find_signed_head(repo, root, loose.head)
+    elif not as_json:
+        output.note(f"{bundle}: not authenticated; give --repo and --root to check who made it")
+    if loose.head.manifest.old is not None and old is None:
+        raise ConfigError(f"{bundle}: starts from the old image {loose.head.manifest.old}", hint="give it with --old")
+    verified = apply_to_file(bundle, loose.head, old if loose.head.manifest.old is not None else None, new)
+    output.result(
+        "summary",
+        f"{new}: {verified.image}",
+        new=str(new),
+        length_bytes=verified.image.length_bytes,
+        sha256=verified.image.digest.hex,
+        authenticated=authenticated,
+    )
+
+
+@click.command()
+@click.argument("bundle", type=PATH)
+@click.option("--blocks", is_flag=True, help="List every block.")
+@JSON
+def inspect(*, bundle: Path, blocks: bool, as_json: bool) -> None:
+    """Show what BUNDLE is, what it asks of the ECU, and where its bytes go."""
+    output = Output(as_json)
+    head = LooseBundle.open(bundle, ANY_PROFILE).head
+    records = [head.index[position] for position in range(len(head.index))]
+    _show_head(output, bundle, head)
+    if blocks or as_json:
+        for record in records:
+            output.result(
+                "block",
+                block=record.block,
+                operation=record.op.name.lower(),
+                blob_offset=head.length_bytes + record.blob_offset,
+                blob_bytes=record.blob_bytes,
+            )
+        rows = [[str(r.block), r.op.name.lower(), str(head.length_bytes + r.blob_offset), str(r.blob_bytes)] for r in records]
+        if not as_json:
+            output.result("blocks", "\n" + table(["block", "operation", "offset", "bytes"], rows, 0))
+    counts = Counter(record.op for record in records)
+    sums = Counter[str]()
+    for record in records:
+        sums[record.op.name] += record.blob_bytes
+    rows = [["head", "", str(head.length_bytes)]]
+    rows += [[op.name.lower(), str(counts[op]), str(sums[op.name])] for op in sorted(counts)]
+    output.result("forms", "\n" + table(["part", "blocks", "bytes"], [*rows, ["total", str(len(records)), str(head.bundle_bytes)]], 1))
+    if as_json:
+        output.result("summary", bundle_bytes=head.bundle_bytes, head_bytes=head.length_bytes, blocks=len(records))
+
+
+def _show_head(output: Output, bundle: Path, head: Head) -> None:
+    manifest = head.manifest
+    facts = {
+        "kind": manifest.kind.name.lower(),
+        "new": str(manifest.new),
+        "old": "none" if manifest.old is None else str(manifest.old),
+        "version": manifest.version or "none",
+        "release counter": manifest.release_counter,
+        "hardware ids": ", ".join(manifest.hardware_ids) or "any (loose bundle)",
+        "block size": size(manifest.block_bytes),
+        "memory": size(manifest.memory_bytes),
+        "coders": ", ".join(coder.name.lower() for coder in sorted(manifest.coders)),
+        "segments": manifest.segment_count,
+        "head": f"{head.length_bytes} bytes, {head.digest}",
+    }
+    text = "\n".join(f"{name + ':':16} {value}" for name, value in facts.items())
+    output.result("bundle", f"{bundle}\n{text}", **{name.replace(" ", "_"): value for name, value in facts.items()})
+
+
+def _read_image(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: can't be read: {error.strerror}") from error
+    if not data:
+        raise ImageError(f"{path}: is empty, expected an image")
+    return data
