@@ -196,6 +196,8 @@ def parse_index(section: memoryview, manifest: Manifest) -> BlockIndex:
         offset = record.blob_end
         longest = max(longest, record.blob_bytes)
         ops.add(record.op)
+    if seen is not None and all(index._record(position, 0).block == position for position in range(count)):  # noqa: SLF001 - same module
+        raise CorruptError(f"{what}: block numbers that are the positions, expected them left out")
     if longest != manifest.max_blob_bytes or ops != manifest.ops:
         raise CorruptError(
             f"{what}: longest blob {longest} bytes, operations {sorted(op.name for op in ops)}; expected exactly "

@@ -1,0 +1,196 @@
+"""Power cut at every write and sync of an update, then resumed: every cut ends in the new image."""
+
+import random
+
+import pytest
+
+from packager.vehicle.applier import Applier
+from packager.vehicle.blocks import NoOldImage, OldImage
+from packager.vehicle.errors import ResourceError, StateError
+from packager.vehicle.identity import Digest
+from packager.vehicle.journal import JOURNAL_BYTES, MAX_FAILURES, Binding, Journal
+from tests.faulty_storage import KEEP_ALL, LOSE_ALL, LOSSES, REORDERED, MemoryFile, Power, PowerCut
+from tests.sample_bundles import BLOCK, Sample, delta_mixed, full_mixed
+
+BINDING = Binding(Digest.of(b"bundle"), Digest.of(b"ecu"))
+SYNC_BYTES = 2 * BLOCK
+CHUNK_BYTES = 1000
+
+
+class Machine:
+    """A vehicle whose slot and journal share one power supply."""
+
+    def __init__(self, sample: Sample) -> None:
+        self.sample = sample
+        self.head = sample.head
+        self.slot = MemoryFile(len(sample.new))
+        self.journal = MemoryFile(JOURNAL_BYTES)
+        self.old: OldImage = NoOldImage() if sample.old is None else MemoryFile(0, content=sample.old)
+        self.first_offset = 0
+
+    def update(self, power: Power, workers: int = 1) -> None:
+        """Run an update to its end."""
+        self.slot.power = self.journal.power = power
+        journal = Journal(self.journal, BINDING)
+        with Applier(
+            self.head, self.old, self.slot, journal=journal, workers=workers, sync_bytes=SYNC_BYTES
+        ) as applier:
+            self.first_offset = applier.next_offset
+            for start in range(applier.next_offset, len(self.sample.data), CHUNK_BYTES):
+                applier.feed(self.sample.data[start : start + CHUNK_BYTES])
+            assert applier.finish().image == self.head.manifest.new
+        assert self.slot.content == self.sample.new
+
+    def synced_offset(self) -> int:
+        """Return the byte of the bundle up to which everything lies safe in the slot."""
+        for record in self.head.index:
+            start, end = self.head.manifest.block_range(record.block)
+            if self.slot.synced[start:end] != self.sample.new[start:end]:
+                return self.head.length_bytes + record.blob_offset
+        return self.head.bundle_bytes
+
+    def restart(self, loss: str, chance: random.Random) -> None:
+        self.slot.restart(loss, chance)
+        self.journal.restart(loss, chance)
+
+
+def count_steps(sample: Sample) -> int:
+    power = Power()
+    Machine(sample).update(power)
+    return power.steps
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("make", [full_mixed, delta_mixed])
+def test_every_cut_ends_in_the_new_image(make: object, loss: str) -> None:
+    sample: Sample = make()  # type: ignore[operator]
+    steps = count_steps(sample)
+    for cut_at in range(steps):
+        machine = Machine(sample)
+        with pytest.raises(PowerCut):
+            machine.update(Power(cut_at))
+        safe = machine.synced_offset()
+        machine.restart(loss, random.Random(cut_at))
+        machine.update(Power())
+        assert machine.first_offset >= safe, "downloaded again what was on the medium"
+    print(f"{sample.name}, {loss}: {steps} cut points")
+
+
+def test_every_second_cut_during_the_resume_too() -> None:
+    sample = full_mixed()
+    steps = count_steps(sample)
+    tried = 0
+    for first in range(steps):
+        for second in range(steps):
+            machine = Machine(sample)
+            chance = random.Random(first * steps + second)
+            with pytest.raises(PowerCut):
+                machine.update(Power(first))
+            machine.restart(REORDERED, chance)
+            try:
+                machine.update(Power(second))
+            except PowerCut:
+                machine.restart(REORDERED, chance)
+                machine.update(Power())
+            tried += 1
+    print(f"{sample.name}: {tried} pairs of cut points")
+
+
+def test_cuts_with_worker_threads() -> None:
+    sample = delta_mixed()
+    for cut_at in range(0, count_steps(sample), 3):
+        machine = Machine(sample)
+        with pytest.raises(PowerCut):
+            machine.update(Power(cut_at), workers=2)
+        machine.restart(LOSE_ALL, random.Random(cut_at))
+        machine.update(Power(), workers=2)
+
+
+@pytest.mark.parametrize("reason", ["no space left on device", "input/output error"])
+def test_a_failing_write_or_sync_is_a_resource_error_and_resumable(reason: str) -> None:
+    sample = delta_mixed()
+    steps = count_steps(sample)
+    failed = 0
+    for fail_at in range(steps):
+        machine = Machine(sample)
+        try:
+            machine.update(Power(fail_at=fail_at, reason=reason))
+        except ResourceError as error:
+            assert reason in str(error)
+            failed += 1
+        machine.update(Power())
+    assert failed >= steps - 2, "only the last journal entry, written after the verdict, may fail unseen"
+
+
+def test_a_failed_applier_stays_failed() -> None:
+    sample = full_mixed()
+    slot = MemoryFile(len(sample.new), Power(fail_at=0))
+    applier = Applier(sample.head, NoOldImage(), slot)
+    with pytest.raises(ResourceError):
+        applier.feed(sample.blobs)
+    for act in (lambda: applier.feed(b""), applier.finish):
+        with pytest.raises(StateError, match="failed"):
+            act()
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_resume_after_a_failure_at_every_block_with_unsynced_writes_lost(block: int) -> None:
+    sample = delta_mixed()
+    machine = Machine(sample)
+    record = machine.head.index[block]
+    end = machine.head.length_bytes + record.blob_offset
+    journal = Journal(machine.journal, BINDING)
+    applier = Applier(machine.head, machine.old, machine.slot, journal=journal, sync_bytes=SYNC_BYTES)
+    applier.feed(sample.data[applier.next_offset : end])
+    safe = machine.synced_offset()
+    machine.restart(LOSE_ALL, random.Random(0))
+    machine.update(Power())
+    assert machine.first_offset == safe
+
+
+def test_ten_failures_of_one_block_then_stop_and_progress_starts_the_count_anew() -> None:
+    sample = full_mixed()
+    machine = Machine(sample)
+    wrong = bytearray(sample.data)
+    wrong[machine.head.length_bytes + machine.head.index[2].blob_offset] ^= 1
+    machine.sample = Sample("", None, sample.new, bytes(wrong), sample.head_bytes)
+    for _ in range(MAX_FAILURES + 1):  # the first start came as far as block 2, so it does not count against that block
+        with pytest.raises(Exception, match="not the signed one"):
+            machine.update(Power())
+    with pytest.raises(ResourceError, match="10 starts failed"):
+        machine.update(Power())
+    machine.slot.content[2 * BLOCK : 3 * BLOCK] = sample.new[2 * BLOCK : 3 * BLOCK]  # block 2 got there by another way
+    machine.sample = sample
+    machine.update(Power())
+
+
+def test_ends_in_order_never_count_as_failures() -> None:
+    machine = Machine(full_mixed())
+    for _ in range(MAX_FAILURES + 2):
+        with Applier(machine.head, machine.old, machine.slot, journal=Journal(machine.journal, BINDING)) as applier:
+            applier.feed(machine.sample.data[applier.next_offset : applier.next_offset + 10])
+    for _ in range(MAX_FAILURES + 2):
+        machine.update(Power())
+
+
+def test_the_journal_may_say_more_than_the_slot_holds() -> None:
+    machine = Machine(full_mixed())
+    machine.update(Power())
+    machine.slot.content[BLOCK + 5] ^= 1  # a worn sector
+    machine.update(Power())
+    assert machine.first_offset == machine.head.length_bytes + machine.head.index[1].blob_offset
+
+
+@pytest.mark.parametrize("slots", [(0,), (1,), (0, 1)])
+def test_lost_journal_slots_cost_no_download(slots: tuple[int, ...]) -> None:
+    sample = delta_mixed()
+    machine = Machine(sample)
+    with pytest.raises(PowerCut):
+        machine.update(Power(count_steps(sample) // 2))
+    safe = machine.synced_offset()
+    machine.restart(KEEP_ALL, random.Random(0))
+    for slot in slots:
+        at = slot * JOURNAL_BYTES // 2
+        machine.journal.content[at : at + 64] = b"\xff" * 64
+    machine.update(Power())
+    assert machine.first_offset >= safe

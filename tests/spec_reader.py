@@ -1,0 +1,325 @@
+"""A second reader of the bundle format, written from packager/vehicle/FORMAT.md alone. It shares no code with the package.
+
+It holds a whole bundle in memory and checks every rule of the text; section numbers below are those of the text.
+"""
+
+import hashlib
+import lzma
+from dataclasses import dataclass
+from itertools import pairwise
+
+import zstandard
+
+RAW, FILL, COPY, COMPRESSED, DELTA, WINDOW = range(6)
+NAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+~-")
+
+
+class Corrupt(Exception):
+    """The bundle breaks a rule."""
+
+
+class Incompatible(Exception):
+    """The bundle is for another reader or old image."""
+
+
+def need(condition, rule):
+    if not condition:
+        raise Corrupt(rule)
+
+
+def sha(data):
+    return hashlib.sha256(data).digest()
+
+
+class Bytes:
+    """Section 2."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, count):
+        need(self.at + count <= len(self.data), "cut short")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def number(self, width):
+        return sum(byte << 8 * place for place, byte in enumerate(self.take(width)))
+
+    def varint(self):
+        value = 0
+        for place in range(9):
+            byte = self.number(1)
+            value += (byte & 127) << 7 * place
+            if byte < 128:
+                need(byte or not place, "varint not shortest")
+                return value
+        raise Corrupt("varint longer than nine bytes")
+
+    def signed(self):
+        value = self.varint()
+        return -(value + 1) // 2 if value % 2 else value // 2
+
+    def name(self, empty=False):
+        raw = self.take(self.number(1))
+        fine = len(raw) <= 64 and set(raw) <= NAME_CHARACTERS and raw[:1].isalnum()
+        need(fine or (empty and not raw), "not a name")
+        return raw.decode()
+
+    def end(self):
+        need(self.at == len(self.data), "bytes left over")
+
+
+@dataclass
+class Caps:
+    block: int
+    window: int
+    ops: set
+    coders: set
+    new: tuple
+    old: tuple
+    blob: int
+    source: int
+    decoded: int
+    segments: int
+    memory: int
+    in_place: bool
+
+
+def decode(bundle, old, signed_length, signed_sha):
+    """Return the new image."""
+    head, blobs = bundle[:signed_length], bundle[signed_length:]
+    need(len(head) == signed_length and sha(head) == signed_sha, "not the signed head")
+    sections, required = read_framing(head)
+    caps = read_manifest(sections[1])
+    wanted = (1 in caps.coders) + 2 * (2 in caps.coders) + 4 * (WINDOW in caps.ops) + 8 * caps.in_place
+    need(required == wanted, "required features are not those of the manifest")
+    longest = min(caps.block, caps.new[0])
+    memory = len(head) + 20 * caps.segments + caps.blob + caps.decoded + caps.source + longest
+    memory += 196_608 if 1 in caps.coders else 0
+    memory += 65_536 + max(longest, caps.decoded) if 2 in caps.coders else 0
+    need(caps.memory == memory, "memory is not that of section 9")
+    records = read_index(sections[2], caps)
+    need((3 in sections) == (caps.segments > 0), "segment map missing or unwanted")
+    segments = read_map(sections[3], caps) if 3 in sections else []
+    need(len(blobs) == sum(record["length"] for record in records), "length of the blobs")
+    image, at = bytearray(caps.new[0]), 0
+    for record in records:
+        start = record["block"] * caps.block
+        size = min(caps.block, caps.new[0] - start)
+        pieces = []
+        for new_offset, old_offset, length in segments:
+            first, last = max(new_offset, start), min(new_offset + length, start + size)
+            if first < last:
+                pieces.append((first - start, old_offset + first - new_offset, last - first))
+        block = make_block(record, blobs[at : at + record["length"]], old, pieces, size, caps)
+        need(len(block) == size and sha(block) == record["output"], "block is not the signed one")
+        image[start : start + size] = block
+        at += record["length"]
+    need(sha(image) == caps.new[1], "image is not the signed one")
+    return bytes(image)
+
+
+def read_framing(head):
+    """Section 3."""
+    data = Bytes(head[:-32])
+    need(48 <= len(head) <= 1 << 24 and data.take(4) == b"\x89OTA", "not a head")
+    if data.number(2) != 1:
+        raise Incompatible("format version")
+    count, required, _ = data.number(2), data.number(4), data.number(4)
+    if required & ~7:
+        raise Incompatible("required feature")
+    need(1 <= count <= 16, "number of sections")
+    table = [(data.number(1), data.number(1), data.number(4)) for _ in range(count)]
+    need(all(a[0] < b[0] for a, b in pairwise(table)) and table[0][0] > 0, "section ids")
+    need(all(flags < 2 for _, flags, _ in table), "section flags")
+    sections = {}
+    for number, flags, length in table:
+        content = data.take(length)
+        if number <= 4:
+            need(flags == 1, "known sections are critical")
+            sections[number] = content
+        elif flags:
+            raise Incompatible("critical section")
+    data.end()
+    need(sha(head[:-32]) == head[-32:], "own hash")
+    need(1 in sections and 2 in sections and 4 not in sections, "sections of this version")
+    return sections, required
+
+
+def read_manifest(section):
+    """Section 4."""
+    data = Bytes(section)
+    kind, block, flags, window = (data.number(1) for _ in range(4))
+    ops, coders = data.number(2), data.number(2)
+    if kind > 1 or flags > 1 or ops >= 1 << 7 or coders >= 1 << 3:
+        raise Incompatible("unknown kind, flag, operation or coder")
+    new = data.varint(), data.take(32)
+    old = (data.varint(), data.take(32)) if kind else (0, b"")
+    blob, source, decoded, segments, scratch, counter = (data.varint() for _ in range(6))
+    memory = data.number(4)
+    data.name(empty=True)
+    ids = [data.name() for _ in range(data.number(1))]
+    data.end()
+    ops = {number for number in range(7) if ops >> number & 1}
+    coders = {number for number in range(3) if coders >> number & 1}
+    need(12 <= block <= 22 and 1 <= new[0] <= 1 << 40, "block size or new length")
+    need(not kind or 1 <= old[0] <= 1 << 40, "old length")
+    need(kind or not (ops & {COPY, DELTA, WINDOW} or segments or source or flags), "full bundle reads old image")
+    need(0 in coders and (1 <= window <= 27 if 1 in coders else window == 0), "coders or window")
+    need(max(blob, source, decoded, scratch, counter) < 1 << 32 and segments <= 1 << 22, "a cap is too large")
+    need(flags or not scratch, "scratch without in-place")
+    need(len(ids) <= 16 and all(a < b for a, b in pairwise(ids)), "hardware ids")
+    return Caps(1 << block, 1 << window, ops, coders, new, old, blob, source, decoded, segments, memory, bool(flags))
+
+
+def read_index(section, caps):
+    """Section 5."""
+    data = Bytes(section)
+    layout, width = data.number(1), data.number(1)
+    if layout > 15:
+        raise Incompatible("layout")
+    numbered, windowed, hashed, sourced = (layout >> bit & 1 for bit in range(4))
+    count = -(-caps.new[0] // caps.block)
+    reads = bool(caps.ops & {COPY, DELTA, WINDOW})
+    need(width == max(1, -(-caps.blob.bit_length() // 8)), "width of lengths")
+    need(windowed == (WINDOW in caps.ops) and hashed == (count > 1) and not numbered, "layout")
+    implied = reads and not sourced
+    need(not sourced or reads, "hashes of old parts that nothing reads")
+    need(not implied or (count == 1 and caps.old[0] <= 1 << 22 and caps.source == caps.old[0]), "implied hash")
+    records = []
+    for position in range(count):
+        op, coder, length = data.number(1), data.number(1), data.number(width)
+        window = (data.number(8), data.number(4)) if windowed else (0, 0)
+        blob_hash = data.take(32)
+        output = data.take(32) if hashed else caps.new[1]
+        source = data.take(32) if sourced else None
+        need(op in caps.ops and coder in caps.coders, "operation or coder not in the manifest")
+        need(coder in {COMPRESSED: (1, 2), WINDOW: (1,)}.get(op, (0,)), "coder of the operation")
+        need((op == WINDOW) == (window[1] > 0) and (window[1] or not window[0]), "window")
+        need(window[1] <= caps.source and sum(window) <= caps.old[0], "window leaves the old image")
+        need(source is None or (source == bytes(32)) == (op not in (COPY, DELTA, WINDOW)), "hash of the old part")
+        records.append(
+            {"block": position, "op": op, "coder": coder, "length": length, "window": window}
+            | {"blob": blob_hash, "output": output, "source": source}
+        )
+    data.end()
+    need({record["op"] for record in records} == caps.ops, "operations are not exact")
+    need(max(record["length"] for record in records) == caps.blob, "longest blob is not exact")
+    return records
+
+
+def read_map(section, caps):
+    """Section 8, segment map."""
+    data = Bytes(section)
+    count = data.varint()
+    need(count == caps.segments, "number of segments")
+    gaps, lengths, diagonals = (Bytes(column) for column in read_columns(data, caps))
+    segments, at, diagonal = [], 0, 0
+    for _ in range(count):
+        at += gaps.varint()
+        length = lengths.varint()
+        diagonal += diagonals.signed()
+        need(1 <= length < 1 << 32 and at + length <= caps.new[0], "segment leaves the new image")
+        need(0 <= at + diagonal and at + diagonal + length <= caps.old[0], "segment leaves the old image")
+        segments.append((at, at + diagonal, length))
+        at += length
+    for column in (gaps, lengths, diagonals):
+        column.end()
+    return segments
+
+
+def make_block(record, blob, old, pieces, size, caps):
+    """Section 6."""
+    need(sha(blob) == record["blob"], "blob is not the signed one")
+    op, source = record["op"], b""
+    if op == WINDOW:
+        source = old[record["window"][0] : sum(record["window"])]
+    elif op in (COPY, DELTA):
+        source = b"".join(old[first : first + length] for _, first, length in pieces)
+    need(len(source) <= caps.source, "longest old part")
+    if op in (COPY, DELTA, WINDOW):
+        implied = record["source"] is None
+        if sha(old if implied else source) != (caps.old[1] if implied else record["source"]):
+            raise Incompatible("old part")
+    if op == RAW:
+        return blob
+    if op == FILL:
+        need(len(blob) == 1, "fill")
+        return blob * size
+    if op == COPY:
+        need(not blob, "copy")
+        return source
+    if op in (COMPRESSED, WINDOW):
+        return decode_bytes(record["coder"], blob, size, caps, source)
+    data = Bytes(blob)
+    literals, controls, values = read_columns(data, caps)
+    return delta(size, source, [(first, length) for first, _, length in pieces], literals, controls, values)
+
+
+def delta(size, source, pieces, literals, controls, values):
+    """Section 7."""
+    changed, controls, values, literals = bytearray(source), Bytes(controls), Bytes(values), Bytes(literals)
+    at = 0
+    while controls.at < len(controls.data):
+        at += controls.varint()
+        run = controls.varint()
+        need(run >= 1 and at + run <= len(changed), "run leaves the old part")
+        for value in values.take(run):
+            changed[at] = (changed[at] + value) % 256
+            at += 1
+    values.end()
+    block, taken = b"", 0
+    for first, length in pieces:
+        block += literals.take(first - len(block)) + changed[taken : taken + length]
+        taken += length
+    block += literals.take(size - len(block))
+    literals.end()
+    return block
+
+
+def read_columns(data, caps):
+    """Section 8: three columns up to the end, within the cap on decoded bytes."""
+    columns, left = [], caps.decoded
+    for _ in range(3):
+        length, coder = divmod(data.varint(), 4)
+        need(length <= left and coder < 3, "decoded columns")
+        left -= length
+        coded = data.take(data.varint() if coder else length)
+        columns.append(decode_bytes(coder, coded, length, caps, b"") if coder else coded)
+    data.end()
+    return columns
+
+
+def decode_bytes(coder, coded, length, caps, prefix):
+    """Section 8."""
+    need(coder in caps.coders and length > 0, "coder")
+    if coder == 2:
+        need(coded and coded[0] <= 224 and coded[0] % 9 + coded[0] // 9 % 5 <= 4, "LZMA properties")
+        options = {"lc": coded[0] % 9, "lp": coded[0] // 9 % 5, "pb": coded[0] // 45, "dict_size": max(4096, length)}
+        engine = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1, **options}])
+        content = engine.decompress(coded[1:])
+        need(engine.eof and not engine.unused_data, "LZMA end")
+    else:
+        content = decode_zstd(coded, length, caps, prefix)
+    need(len(content) == length, "decoded length")
+    return content
+
+
+def decode_zstd(coded, length, caps, prefix):
+    """Read the frame header of RFC 8878 by hand, then decode with the magic number put back."""
+    data = Bytes(coded)
+    descriptor = data.number(1)
+    single = descriptor >> 5 & 1
+    need(not descriptor & 0b1111, "dictionary id, checksum or reserved bit")
+    window = 0
+    if not single:
+        byte = data.number(1)
+        window = (1 << 10 + (byte >> 3)) + ((1 << 10 + (byte >> 3)) >> 3) * (byte & 7)
+    width = (single, 2, 4, 8)[descriptor >> 6]
+    size = data.number(width) + (256 if width == 2 else 0)
+    need(width and size == length and (size if single else window) <= caps.window, "content size or window")
+    raw = zstandard.ZstdCompressionDict(prefix, zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
+    engine = zstandard.ZstdDecompressor(dict_data=raw, max_window_size=1 << 27).decompressobj()
+    content = engine.decompress(b"\x28\xb5\x2f\xfd" + coded)
+    need(engine.eof and not engine.unused_data, "zstd end")
+    return content
