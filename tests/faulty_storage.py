@@ -1,6 +1,7 @@
 """Files in memory that lose power or fail at a chosen step, with the promise of `packager.vehicle.storage` and nothing more.
 
-What was written before a sync that returned survives. What was written after may survive in part: by sectors, in any order, torn at any byte.
+What was written before a sync that returned survives. What was written after may survive in part: by sectors, in any order,
+torn at any byte.
 """
 
 import random

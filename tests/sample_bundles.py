@@ -11,7 +11,7 @@ from packager.bundle.forms import Means, Place, copy_form, delta_form, fill_form
 from packager.bundle.writer import CodedBlock, Identity, write_bundle
 from packager.diff import lzma, zstd
 from packager.vehicle.head import PREAMBLE_BYTES, SECTION_ENTRY_BYTES, Head, SignedHead, read_head
-from packager.vehicle.identity import DIGEST_BYTES, Digest, ImageId
+from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.manifest import Op
 from packager.vehicle.profile import Coder, UpdateProfile
 from packager.vehicle.segments import Segment, SegmentMap
@@ -66,7 +66,9 @@ def compressed(coder: Coder) -> Callable[[Place, Means], CodedBlock]:
 
     def form(place: Place, means: Means) -> CodedBlock:
         if coder is Coder.LZMA:
-            return CodedBlock(place.block, Op.COMPRESSED, coder, lzma.compress(place.output, thorough=False), place.output)
+            return CodedBlock(
+                place.block, Op.COMPRESSED, coder, lzma.compress(place.output, thorough=False), place.output
+            )
         coded = zstd.compress(place.output, means.level)
         log2 = zstd.window_log2(coded)
         return CodedBlock(place.block, Op.COMPRESSED, coder, coded, place.output, window_log2=log2)
@@ -192,7 +194,9 @@ def delta_mixed() -> Sample:
     )
 
 
-def reassemble(head: bytes, *, required: int | None = None, optional: int = 0, extra: Sequence[tuple[int, int, bytes]] = ()) -> bytes:
+def reassemble(
+    head: bytes, *, required: int | None = None, optional: int = 0, extra: Sequence[tuple[int, int, bytes]] = ()
+) -> bytes:
     """Return a head with other feature bits and further sections `(id, flags, content)`, its memory and own hash made right."""
     count = int.from_bytes(head[6:8], "little")
     table_end = PREAMBLE_BYTES + SECTION_ENTRY_BYTES * count
@@ -242,4 +246,3 @@ def samples() -> list[Sample]:
 
 def column(data: bytes, coders: frozenset[Coder] = frozenset({Coder.RAW})) -> bytes:
     return encode_column(data, coders).encoded
-

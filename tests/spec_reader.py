@@ -14,17 +14,17 @@ RAW, FILL, COPY, COMPRESSED, DELTA, WINDOW = range(6)
 NAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+~-")
 
 
-class Corrupt(Exception):
+class SpecCorruptError(Exception):
     """The bundle breaks a rule."""
 
 
-class Incompatible(Exception):
+class SpecIncompatibleError(Exception):
     """The bundle is for another reader or old image."""
 
 
 def need(condition, rule):
     if not condition:
-        raise Corrupt(rule)
+        raise SpecCorruptError(rule)
 
 
 def sha(data):
@@ -53,7 +53,7 @@ class Bytes:
             if byte < 128:
                 need(byte or not place, "varint not shortest")
                 return value
-        raise Corrupt("varint longer than nine bytes")
+        raise SpecCorruptError("varint longer than nine bytes")
 
     def signed(self):
         value = self.varint()
@@ -124,10 +124,10 @@ def read_framing(head):
     data = Bytes(head[:-32])
     need(48 <= len(head) <= 1 << 24 and data.take(4) == b"\x89OTA", "not a head")
     if data.number(2) != 1:
-        raise Incompatible("format version")
+        raise SpecIncompatibleError("format version")
     count, required, _ = data.number(2), data.number(4), data.number(4)
     if required & ~7:
-        raise Incompatible("required feature")
+        raise SpecIncompatibleError("required feature")
     need(1 <= count <= 16, "number of sections")
     table = [(data.number(1), data.number(1), data.number(4)) for _ in range(count)]
     need(all(a[0] < b[0] for a, b in pairwise(table)) and table[0][0] > 0, "section ids")
@@ -139,7 +139,7 @@ def read_framing(head):
             need(flags == 1, "known sections are critical")
             sections[number] = content
         elif flags:
-            raise Incompatible("critical section")
+            raise SpecIncompatibleError("critical section")
     data.end()
     need(sha(head[:-32]) == head[-32:], "own hash")
     need(1 in sections and 2 in sections and 4 not in sections, "sections of this version")
@@ -152,7 +152,7 @@ def read_manifest(section):
     kind, block, flags, window = (data.number(1) for _ in range(4))
     ops, coders = data.number(2), data.number(2)
     if kind > 1 or flags > 1 or ops >= 1 << 7 or coders >= 1 << 3:
-        raise Incompatible("unknown kind, flag, operation or coder")
+        raise SpecIncompatibleError("unknown kind, flag, operation or coder")
     new = data.varint(), data.take(32)
     old = (data.varint(), data.take(32)) if kind else (0, b"")
     blob, source, decoded, segments, scratch, counter = (data.varint() for _ in range(6))
@@ -177,7 +177,7 @@ def read_index(section, caps):
     data = Bytes(section)
     layout, width = data.number(1), data.number(1)
     if layout > 15:
-        raise Incompatible("layout")
+        raise SpecIncompatibleError("layout")
     numbered, windowed, hashed, sourced = (layout >> bit & 1 for bit in range(4))
     count = -(-caps.new[0] // caps.block)
     reads = bool(caps.ops & {COPY, DELTA, WINDOW})
@@ -220,7 +220,7 @@ def read_map(section, caps):
         length = lengths.varint()
         diagonal += diagonals.signed()
         need(1 <= length < 1 << 32 and at + length <= caps.new[0], "segment leaves the new image")
-        need(0 <= at + diagonal and at + diagonal + length <= caps.old[0], "segment leaves the old image")
+        need(at + diagonal >= 0 and at + diagonal + length <= caps.old[0], "segment leaves the old image")
         segments.append((at, at + diagonal, length))
         at += length
     for column in (gaps, lengths, diagonals):
@@ -240,7 +240,7 @@ def make_block(record, blob, old, pieces, size, caps):
     if op in (COPY, DELTA, WINDOW):
         implied = record["source"] is None
         if sha(old if implied else source) != (caps.old[1] if implied else record["source"]):
-            raise Incompatible("old part")
+            raise SpecIncompatibleError("old part")
     if op == RAW:
         return blob
     if op == FILL:

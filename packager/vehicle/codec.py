@@ -11,7 +11,7 @@ from typing import Final
 
 import zstandard
 
-from packager.vehicle.errors import CorruptError, IncompatibleError
+from packager.vehicle.errors import CorruptError
 from packager.vehicle.profile import Coder
 from packager.vehicle.wire import Cursor
 
@@ -52,11 +52,10 @@ def decode(
         window: Old bytes that a zstd frame refers to; empty for none.
 
     Raises:
-        CorruptError: Another length comes out, bytes are left over, or the stream is malformed.
-        IncompatibleError: A coder that the head does not declare.
+        CorruptError: Another length comes out, bytes are left over, the stream is malformed, or the head does not declare the coder.
     """
     if coder not in limits.coders:
-        raise IncompatibleError(f"{what}: needs coder {coder.name}, which the manifest does not declare")
+        raise CorruptError(f"{what}: needs coder {coder.name}, which the manifest does not declare")
     if coder is Coder.RAW:
         if len(coded) != decoded_length_bytes:
             raise CorruptError(f"{what}: found {len(coded)} raw bytes, expected {decoded_length_bytes}")
@@ -127,8 +126,7 @@ def read_column(cursor: Cursor, what: str, *, max_decoded_bytes: int, limits: Co
     """Read one column: varint ``decoded length * 4 + coder``, for a coder other than raw a varint coded length, then the bytes.
 
     Raises:
-        CorruptError: Longer than `max_decoded_bytes`, an unknown coder, or malformed content.
-        IncompatibleError: A coder that the head does not declare.
+        CorruptError: Longer than `max_decoded_bytes`, a coder that the head does not declare, or malformed content.
     """
     tag = cursor.varint()
     decoded_length_bytes = tag >> 2

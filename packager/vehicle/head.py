@@ -197,7 +197,7 @@ def _preamble(cursor: Cursor) -> tuple[Feature, int, list[tuple[int, int, int]]]
     if version != FORMAT_VERSION:
         raise IncompatibleError(f"preamble: format version {version}, expected {FORMAT_VERSION}; needs another reader")
     required, optional = cursor.uint(4), cursor.uint(4)
-    if required & ~KNOWN_FEATURES:
+    if required & ~int(KNOWN_FEATURES):  # ~ of an IntFlag has only the named bits
         raise IncompatibleError(
             f"preamble: required features {required:#x}, this reader knows {int(KNOWN_FEATURES):#x}; needs a newer reader"
         )

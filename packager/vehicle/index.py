@@ -99,7 +99,7 @@ class BlockIndex:
         block = cursor.uint(BLOCK_NUMBER_BYTES) if self.layout & NUMBERED else position
         op, coder = cursor.uint(1), cursor.uint(1)
         if op >= len(Op) or coder >= len(Coder):
-            raise IncompatibleError(f"index record {position}: operation {op} or coder {coder} is unknown")
+            raise CorruptError(f"index record {position}: operation {op} or coder {coder} is not one of the manifest")
         blob_bytes = cursor.uint(self.length_width)
         window_offset, window_bytes = (cursor.uint(8), cursor.uint(4)) if self.layout & WINDOWED else (0, 0)
         blob_digest = bytes(cursor.take(DIGEST_BYTES))
@@ -143,7 +143,7 @@ def parse_index(section: memoryview, manifest: Manifest) -> BlockIndex:
 
     Raises:
         CorruptError: A rule of FORMAT.md section 5 is broken.
-        IncompatibleError: An unknown layout flag, operation or coder.
+        IncompatibleError: An unknown layout flag.
     """
     what = "index"
     cursor = Cursor(section, what)

@@ -186,7 +186,8 @@ def _check(manifest: Manifest) -> None:
         faults.append("a full bundle that reads an old image")
     if Coder.RAW not in manifest.coders:
         faults.append("coder RAW is missing")
-    if (Coder.ZSTD in manifest.coders) != (0 < manifest.window_log2 <= MAX_WINDOW_LOG2):
+    least, most = (1, MAX_WINDOW_LOG2) if Coder.ZSTD in manifest.coders else (0, 0)
+    if not least <= manifest.window_log2 <= most:
         faults.append(f"zstd window 2**{manifest.window_log2}, expected 1 to {MAX_WINDOW_LOG2} with zstd and 0 without")
     if manifest.scratch_bytes and not manifest.in_place:
         faults.append(f"{manifest.scratch_bytes} bytes of scratch without the in-place flag")
