@@ -6,7 +6,7 @@ is refused, so that no decompressor sees unauthenticated bytes; redirects stay o
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -32,7 +32,7 @@ _OK, _PARTIAL, _FORBIDDEN, _NOT_FOUND, _GONE, _NO_SUCH_RANGE = 200, 206, 403, 40
 class BundleSource(Protocol):
     """Streams targets."""
 
-    def stream(self, path: str, offset: int, length_bytes: int) -> Iterator[bytes]:
+    def stream(self, path: str, offset: int, length_bytes: int) -> Generator[bytes, None, None]:
         """Yield the bytes `offset` to `length_bytes` of the target at `path`, cut anyhow, never more.
 
         Raises:
@@ -89,7 +89,7 @@ class HttpFetcher:
             except TemporaryError as error:
                 self._pause(attempts, error)
 
-    def stream(self, path: str, offset: int, length_bytes: int) -> Iterator[bytes]:
+    def stream(self, path: str, offset: int, length_bytes: int) -> Generator[bytes, None, None]:
         """See `BundleSource.stream`. A broken connection is taken up again where it broke."""
         attempts = iter(RETRY_DELAYS_S)
         while offset < length_bytes:

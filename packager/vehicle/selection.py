@@ -1,0 +1,109 @@
+"""Decides, for one ECU, which image it should have and which bundles lead there. Pure: identities and verified targets in, an offer out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from packager.vehicle.errors import IncompatibleError, UntrustedError
+from packager.vehicle.head import Head
+from packager.vehicle.home import Ecu, EcuState
+from packager.vehicle.identity import ImageId
+from packager.vehicle.targets import BundleTarget, ImageTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a repository offers to one ECU.
+
+    Attributes:
+        ecu: The ECU.
+        installed: What its active slot holds; None for nothing.
+        installed_version: Version of that image if signed metadata knows it.
+        image: The newest image for its hardware; None if there is none.
+        bundles: Ways to that image, best first; empty if nothing is to be done.
+        note: Why there is nothing to do, or why the best way is not a delta; may be empty.
+    """
+
+    ecu: Ecu
+    installed: ImageId | None
+    installed_version: str | None
+    image: ImageTarget | None
+    bundles: tuple[BundleTarget, ...]
+    note: str
+
+
+def select(
+    ecu: Ecu, installed: ImageId | None, state: EcuState, targets: Sequence[ImageTarget | BundleTarget]
+) -> Offer:
+    """Choose the image with the highest release counter, and the bundles to it: from what is installed, then the full one.
+
+    Args:
+        ecu: The ECU.
+        installed: What its active slot holds.
+        state: What the vehicle remembers of it.
+        targets: Verified targets of its hardware id.
+
+    Raises:
+        UntrustedError: The newest image has a lower release counter than was installed before, or two images share the highest.
+        IncompatibleError: No bundle leads to it.
+    """
+    images = [t for t in targets if isinstance(t, ImageTarget) and ecu.hardware_id in t.hardware_ids]
+    version = next((image.version for image in images if image.image == installed), None)
+    if not images:
+        return Offer(ecu, installed, version, None, (), f"no image is offered for hardware {ecu.hardware_id}")
+    newest = max(images, key=lambda image: image.release_counter)
+    rivals = [i.path for i in images if i.release_counter == newest.release_counter and i.image != newest.image]
+    if rivals:
+        raise UntrustedError(
+            f"{newest.path} and {rivals[0]} have the same release counter {newest.release_counter}; expected one newest image"
+        )
+    if newest.release_counter < state.release_counter:
+        raise UntrustedError(
+            f"{newest.path}: release counter {newest.release_counter}, but {state.release_counter} was installed before; "
+            "an older release is never installed"
+        )
+    if newest.image == installed:
+        return Offer(ecu, installed, newest.version, newest, (), "up to date")
+    return Offer(ecu, installed, version, newest, *_ways(installed, newest, targets))
+
+
+def check_head(head: Head, bundle: BundleTarget, offer: Offer) -> None:
+    """Require that a bundle's manifest says of itself what signed metadata says of it.
+
+    Raises:
+        UntrustedError: It is about other images, hardware, version or release counter.
+    """
+    manifest, image = head.manifest, offer.image
+    assert image is not None  # noqa: S101 - an offer with bundles has an image
+    pairs = (
+        ("new image", manifest.new, image.image),
+        ("old image", manifest.old, bundle.old),
+        ("version", manifest.version, image.version),
+        ("release counter", manifest.release_counter, image.release_counter),
+        ("length", head.bundle_bytes, bundle.length_bytes),
+    )
+    faults = [f"{name} {found}, expected {expected}" for name, found, expected in pairs if found != expected]
+    if offer.ecu.hardware_id not in manifest.hardware_ids:
+        faults.append(f"hardware {', '.join(manifest.hardware_ids) or 'none'}, expected {offer.ecu.hardware_id}")
+    if faults:
+        raise UntrustedError(f"{bundle.path}: its manifest disagrees with signed metadata: " + "; ".join(faults))
+
+
+def _ways(
+    installed: ImageId | None, newest: ImageTarget, targets: Sequence[ImageTarget | BundleTarget]
+) -> tuple[tuple[BundleTarget, ...], str]:
+    bundles = [
+        t for t in targets if isinstance(t, BundleTarget) and t.new == newest.image and t.version == newest.version
+    ]
+    deltas = [bundle for bundle in bundles if installed is not None and bundle.old == installed]
+    full = [bundle for bundle in bundles if bundle.old is None]
+    if not deltas and not full:
+        raise IncompatibleError(
+            f"{newest.path}: no bundle from {installed or 'an empty slot'} and no full bundle; expected one of them"
+        )
+    if deltas:
+        note = ""
+    elif installed is None:
+        note = "the active slot is empty"
+    else:
+        note = f"no bundle from the installed image {installed.digest.hex[:12]}"
+    return (*deltas, *full), note
