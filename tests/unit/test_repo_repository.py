@@ -1,0 +1,372 @@
+"""The TUF repository: what a client sees at any moment, who signed it, and what is refused before it is signed."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+
+from packager.model.errors import KeyMaterialError, RepositoryError, SpaceError
+from packager.model.policy import KeyPolicy, RolePolicy
+from packager.repo.ceremony import prepare_root, read_root
+from packager.repo.files import write_once
+from packager.repo.repository import Authority, Contents, sign_metadata, verify_metadata, write_metadata
+from packager.repo.signing import sign
+from packager.repo.targets_set import Chain, delegated_paths
+from packager.vehicle.head import MIN_HEAD_BYTES, SignedHead
+from packager.vehicle.identity import Digest, ImageId
+from packager.vehicle.targets import BundleTarget, ImageTarget, read_target
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+POLICY = KeyPolicy(
+    demo=True,
+    root=RolePolicy(("root-1", "root-2", "root-3"), 2, 365),
+    targets=RolePolicy(("targets-1", "targets-2", "targets-3"), 2, 90),
+    snapshot=RolePolicy(("snapshot",), 1, 30),
+    timestamp=RolePolicy(("timestamp",), 1, 14),
+    domains={
+        "body": RolePolicy(("body",), 1, 60),
+        "powertrain": RolePolicy(("pt-1", "pt-2"), 2, 60),
+        "telematics": RolePolicy(("tcb",), 1, 60),
+    },
+    layout=RolePolicy(("owner",), 1, 90),
+    steps={},
+)
+NAMES = [*POLICY.root.keys, *POLICY.targets.keys, "snapshot", "timestamp", "body", "pt-1", "pt-2", "tcb", "owner"]
+
+
+def image(name: str) -> ImageId:
+    return ImageId.of(name.encode())
+
+
+def image_target(hardware_id: str, version: str, *more: str) -> ImageTarget:
+    return ImageTarget(hardware_id, version, image(f"{hardware_id} {version}"), 7, (hardware_id, *more))
+
+
+def bundle_target(hardware_id: str, version: str, old: str | None = None) -> BundleTarget:
+    name = f"{hardware_id} {version} {old}"
+    return BundleTarget(
+        hardware_id,
+        version,
+        1000,
+        Digest.of(name.encode()),
+        image(f"{hardware_id} {old}") if old else None,
+        image(f"{hardware_id} {version}"),
+        SignedHead(MIN_HEAD_BYTES, Digest.of(b"head")),
+    )
+
+
+HARDWARE = {"powertrain": ("EGS-2", "DME-1"), "body": ("BDC-1",)}
+TARGETS: Mapping[str, Sequence[ImageTarget | BundleTarget]] = {
+    "powertrain": [
+        image_target("DME-1", "3"),
+        bundle_target("DME-1", "3"),
+        bundle_target("DME-1", "3", "2"),
+        image_target("EGS-2", "3"),
+    ],
+    "body": [image_target("BDC-1", "9"), bundle_target("BDC-1", "9")],
+}
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    signers = {name: CryptoSigner.generate_ed25519() for name in NAMES}
+    keys = {name: signer.public_key for name, signer in signers.items()}
+    return Authority(POLICY, keys, signers, sign("root", prepare_root(POLICY, keys, NOW), POLICY.root, signers))
+
+
+@pytest.fixture
+def contents(authority: Authority) -> Contents:
+    return Contents(
+        HARDWARE,
+        TARGETS,
+        Chain({"root.layout": b"{layout}", "diff.0123abcd.link": b"{link}"}, [authority.keys["owner"]]),
+    )
+
+
+def load(directory: Path, name: str) -> Metadata:
+    return Metadata.from_bytes((directory / name).read_bytes())
+
+
+def test_round_trip_by_the_metadata_api_alone(tmp_path: Path, authority: Authority, contents: Contents) -> None:
+    names = write_metadata(tmp_path / "metadata", authority, contents, NOW)
+    directory = tmp_path / "metadata"
+    assert sorted(names) == sorted(path.name for path in directory.iterdir())
+    assert (directory / "1.root.json").read_bytes() == authority.root
+    root: Root = load(directory, "1.root.json").signed
+    timestamp = load(directory, "timestamp.json")
+    root.verify_delegate("timestamp", timestamp.signed_bytes, timestamp.signatures)
+    assert isinstance(timestamp.signed, Timestamp)
+    timestamp.signed.snapshot_meta.verify_length_and_hashes((directory / "1.snapshot.json").read_bytes())
+    assert timestamp.signed.expires == NOW + timedelta(days=14)
+    snapshot = load(directory, "1.snapshot.json")
+    root.verify_delegate("snapshot", snapshot.signed_bytes, snapshot.signatures)
+    assert isinstance(snapshot.signed, Snapshot)
+    assert snapshot.signed.expires == NOW + timedelta(days=30)
+    assert set(snapshot.signed.meta) == {"targets.json", "body.json", "powertrain.json", "telematics.json"}
+    for name, meta in snapshot.signed.meta.items():
+        assert meta.length
+        assert list(meta.hashes or {}) == ["sha256"]
+        meta.verify_length_and_hashes((directory / f"1.{name}").read_bytes())
+    top = load(directory, "1.targets.json")
+    root.verify_delegate("targets", top.signed_bytes, top.signatures)
+    assert isinstance(top.signed, Targets)
+    for domain, targets in TARGETS.items():
+        role = load(directory, f"1.{domain}.json")
+        top.signed.verify_delegate(domain, role.signed_bytes, role.signatures)
+        read = [
+            read_target(path, entry.length, entry.hashes, entry.custom) for path, entry in role.signed.targets.items()
+        ]
+        assert sorted(read, key=lambda target: target.path) == sorted(targets, key=lambda target: target.path)
+        assert all(list(entry.hashes) == ["sha256"] for entry in role.signed.targets.values())
+
+
+def test_delegations_are_by_hardware_and_terminating(authority: Authority, contents: Contents) -> None:
+    top = Metadata[Targets].from_bytes(sign_metadata(authority, contents, NOW)["1.targets.json"]).signed
+    assert top.delegations is not None
+    roles = top.delegations.roles or {}
+    assert list(roles) == ["body", "powertrain", "telematics"]
+    assert roles["powertrain"].paths == ["DME-1/*/*", "EGS-2/*/*"] == delegated_paths(HARDWARE["powertrain"])
+    assert roles["telematics"].paths == []
+    assert all(role.terminating for role in roles.values())
+    assert roles["powertrain"].threshold == 2
+    assert [role for role, _ in top.delegations.get_roles_for_target("BDC-1/9/image")] == ["body"]
+
+
+def test_layout_target_carries_the_keys_that_verify_it(authority: Authority, contents: Contents) -> None:
+    top = Metadata[Targets].from_bytes(sign_metadata(authority, contents, NOW)["1.targets.json"]).signed
+    layout = top.targets["chain/root.layout"]
+    assert layout.custom == {
+        "in-toto": {"keys": [{**authority.keys["owner"].to_dict(), "keyid": authority.keys["owner"].keyid}]}
+    }
+    assert layout.hashes == {"sha256": hashlib.sha256(b"{layout}").hexdigest()}
+    assert top.targets["chain/diff.0123abcd.link"].custom is None
+
+
+def test_same_inputs_same_bytes_in_any_order(tmp_path: Path, authority: Authority, contents: Contents) -> None:
+    write_metadata(tmp_path / "a", authority, contents, NOW)
+    shuffled = Contents(
+        {domain: contents.hardware[domain][::-1] for domain in reversed(HARDWARE)},
+        {domain: contents.targets[domain][::-1] for domain in reversed(TARGETS)},
+        Chain(dict(reversed(contents.chain.files.items())), contents.chain.layout_keys),
+    )
+    write_metadata(tmp_path / "b", replace(authority, signers=dict(reversed(authority.signers.items()))), shuffled, NOW)
+    a, b = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in "ab")
+    assert a == b
+    for data in a.values():
+        assert data == json.dumps(json.loads(data), sort_keys=True, separators=(",", ":")).encode()
+
+
+def test_only_the_keys_of_a_role_sign_it(authority: Authority, contents: Contents) -> None:
+    files = sign_metadata(authority, contents, NOW)
+    for name, policy in (
+        ("1.targets", POLICY.targets),
+        ("1.powertrain", POLICY.domains["powertrain"]),
+        ("timestamp", POLICY.timestamp),
+    ):
+        signatures = Metadata.from_bytes(files[f"{name}.json"]).signatures
+        assert list(signatures) == [authority.keys[key].keyid for key in policy.keys]
+
+
+@pytest.mark.parametrize(
+    ("lost", "enough"),
+    [(("targets-1",), True), (("targets-1", "targets-2"), False), (("pt-2",), False), (("snapshot",), False)],
+)
+def test_threshold_must_be_met(
+    tmp_path: Path, authority: Authority, contents: Contents, lost: tuple[str, ...], enough: bool
+) -> None:
+    fewer = replace(authority, signers={name: signer for name, signer in authority.signers.items() if name not in lost})
+    if enough:
+        write_metadata(tmp_path / "m", fewer, contents, NOW)
+    else:
+        with pytest.raises(KeyMaterialError, match=f"missing: .*{lost[-1]}"):
+            write_metadata(tmp_path / "m", fewer, contents, NOW)
+        assert not (tmp_path / "m").exists()
+
+
+def test_foreign_signer_under_a_right_name_is_found_before_anything_is_written(
+    tmp_path: Path, authority: Authority, contents: Contents
+) -> None:
+    for name in ("timestamp", "snapshot", "body"):
+        forged = replace(authority, signers={**authority.signers, name: CryptoSigner.generate_ed25519()})
+        with pytest.raises(RepositoryError, match="signed by 0/1 keys"):
+            write_metadata(tmp_path / "m", forged, contents, NOW)
+        assert not (tmp_path / "m").exists()
+
+
+def test_root_of_other_keys_is_refused(tmp_path: Path, authority: Authority, contents: Contents) -> None:
+    signers = {name: CryptoSigner.generate_ed25519() for name in NAMES}
+    keys = {name: signer.public_key for name, signer in signers.items()}
+    other = sign("root", prepare_root(POLICY, keys, NOW), POLICY.root, signers)
+    with pytest.raises(RepositoryError, match="signed by 0/") as caught:
+        write_metadata(tmp_path / "m", replace(authority, root=other), contents, NOW)
+    assert "root.json" in caught.value.hint
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(("after", "accepted"), [(timedelta(days=365, seconds=-1), True), (timedelta(days=365), False)])
+def test_expired_root_signs_nothing(authority: Authority, contents: Contents, after: timedelta, accepted: bool) -> None:
+    if accepted:
+        sign_metadata(authority, contents, NOW + after)
+    else:
+        with pytest.raises(RepositoryError, match="root: expired"):
+            sign_metadata(authority, contents, NOW + after)
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"signed":{},"signed":{}}', b"x" * 600_000])
+def test_bad_root_is_refused(authority: Authority, contents: Contents, data: bytes) -> None:
+    with pytest.raises(RepositoryError, match="root"):
+        sign_metadata(replace(authority, root=data), contents, NOW)
+
+
+REFUSED = {
+    "hardware in two domains": (
+        {"hardware": {**HARDWARE, "body": ("BDC-1", "DME-1")}},
+        r"hardware id 'DME-1': found in the domains 'powertrain' and 'body'",
+    ),
+    "unknown domain": ({"hardware": {**HARDWARE, "doors": ("X",)}}, "domain 'doors': has no role"),
+    "targets of an unknown domain": ({"targets": {**TARGETS, "doors": [image_target("X", "1")]}}, "domain 'doors'"),
+    "hardware id is no name": ({"hardware": {**HARDWARE, "body": ("BDC-1", "*")}}, r"found hardware id '\*'"),
+    "target of another domain": (
+        {"targets": {**TARGETS, "body": [image_target("DME-1", "4")]}},
+        "not of the domain 'body'",
+    ),
+    "target of unknown hardware": (
+        {"targets": {**TARGETS, "body": [image_target("ZZZ", "4")]}},
+        "not of the domain 'body'",
+    ),
+    "image for another domain's hardware": (
+        {"targets": {**TARGETS, "body": [image_target("BDC-1", "4", "DME-1")]}},
+        "is for hardware 'DME-1' of the domain 'powertrain'",
+    ),
+    "same path twice": (
+        {"targets": {**TARGETS, "body": [bundle_target("BDC-1", "9"), bundle_target("BDC-1", "9")]}},
+        "found twice",
+    ),
+    "unsafe version": ({"targets": {**TARGETS, "body": [image_target("BDC-1", "../9")]}}, "a vehicle would refuse it"),
+    "release counter out of range": (
+        {"targets": {**TARGETS, "body": [replace(image_target("BDC-1", "9"), release_counter=-1)]}},
+        "a vehicle would refuse it",
+    ),
+    "no layout": ({"chain": Chain({}, [])}, "no layout"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refuses_before_signing(tmp_path: Path, authority: Authority, contents: Contents, case: str) -> None:
+    changes, message = REFUSED[case]
+    changed = replace(contents, **changes)
+    with pytest.raises(RepositoryError, match=message) as caught:
+        write_metadata(tmp_path / "m", authority, changed, NOW)
+    assert caught.value.exit_code == 40
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden"])
+def test_chain_files_have_plain_names(authority: Authority, contents: Contents, name: str) -> None:
+    chain = Chain({**contents.chain.files, name: b""}, contents.chain.layout_keys)
+    with pytest.raises(RepositoryError, match="plain name"):
+        sign_metadata(authority, replace(contents, chain=chain), NOW)
+
+
+def test_timestamp_is_written_last(tmp_path: Path, authority: Authority, contents: Contents) -> None:
+    assert write_metadata(tmp_path, authority, contents, NOW)[-1] == "timestamp.json"
+
+
+@pytest.mark.parametrize("fails_at", range(6))
+def test_no_timestamp_when_any_other_file_fails(
+    tmp_path: Path, authority: Authority, contents: Contents, fails_at: int
+) -> None:
+    count = 0
+
+    def write_new(path: Path, data: bytes, mode: int) -> None:
+        nonlocal count
+        assert not (tmp_path / "timestamp.json").exists()
+        if count == fails_at:
+            raise OSError(28, "No space left on device")
+        count += 1
+        write_once(path, data, mode)
+
+    with pytest.raises(SpaceError, match="No space left"):
+        write_metadata(tmp_path, authority, contents, NOW, write_new=write_new)
+    assert count == fails_at
+    assert not (tmp_path / "timestamp.json").exists()
+    write_metadata(tmp_path, authority, contents, NOW)  # and it can be done again
+
+
+def test_no_timestamp_when_a_file_reads_back_different(
+    tmp_path: Path, authority: Authority, contents: Contents
+) -> None:
+    def write_new(path: Path, data: bytes, mode: int) -> None:
+        write_once(path, data[:-1] + b"?" if path.name == "1.body.json" else data, mode)
+
+    with pytest.raises(RepositoryError, match=r"1\.body\.json"):
+        write_metadata(tmp_path, authority, contents, NOW, write_new=write_new)
+    assert not (tmp_path / "timestamp.json").exists()
+
+
+def test_failing_timestamp_leaves_no_timestamp(
+    tmp_path: Path, authority: Authority, contents: Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.replace
+
+    def fail(source: str | Path, target: str | Path) -> None:
+        if Path(target).name == "timestamp.json":
+            raise OSError(5, "Input/output error")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    monkeypatch.setattr(Path, "replace", lambda self, target: fail(self, target))
+    with pytest.raises(SpaceError, match="Input/output error"):
+        write_metadata(tmp_path, authority, contents, NOW)
+    assert "timestamp.json" not in {path.name.strip(".")[:14] for path in tmp_path.iterdir()}
+
+
+def test_a_published_version_never_changes(tmp_path: Path, authority: Authority, contents: Contents) -> None:
+    write_metadata(tmp_path, authority, contents, NOW)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(RepositoryError, match="a published version never changes") as caught:
+        write_metadata(tmp_path, authority, contents, NOW + timedelta(days=1))
+    assert caught.value.hint == "raise the version"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    write_metadata(tmp_path, authority, contents, NOW + timedelta(days=1), version=2)
+    assert load(tmp_path, "timestamp.json").signed.snapshot_meta.version == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["timestamp.json", "1.snapshot.json", "1.targets.json", "1.body.json", "1.telematics.json"]
+)
+def test_verify_finds_a_missing_and_a_changed_file(authority: Authority, contents: Contents, name: str) -> None:
+    files = sign_metadata(authority, contents, NOW)
+    root = read_root(authority.root)
+    assert set(verify_metadata(files, root)) == {"targets", "body", "powertrain", "telematics"}
+    with pytest.raises(RepositoryError, match="is missing"):
+        verify_metadata({key: data for key, data in files.items() if key != name}, root)
+    for position in range(0, len(files[name]), 37):
+        damaged = bytearray(files[name])
+        damaged[position] ^= 1
+        with pytest.raises(RepositoryError):
+            verify_metadata({**files, name: bytes(damaged)}, root)
+
+
+def test_metadata_of_a_whole_car_is_small(authority: Authority) -> None:
+    hardware_ids = tuple(f"HW-{index:03}" for index in range(100))
+    targets = [
+        target
+        for hardware_id in hardware_ids
+        for target in (
+            image_target(hardware_id, "3"),
+            bundle_target(hardware_id, "3"),
+            *(bundle_target(hardware_id, "3", f"{old}") for old in range(2)),
+        )
+    ]
+    contents = Contents(
+        {"body": hardware_ids}, {"body": targets}, Chain({"root.layout": b"{}"}, [authority.keys["owner"]])
+    )
+    assert sum(map(len, sign_metadata(authority, contents, NOW).values())) < 300_000
