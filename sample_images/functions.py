@@ -84,7 +84,7 @@ def _plan(
 ) -> FunctionPlan:
     lengths = _catalogue(isa).lengths
     body = sum([lengths[element] for element, _ in elements])
-    literals = sum([LITERAL == element >> PIECES_LOG2 for element, _ in elements])
+    literals = sum([element >> PIECES_LOG2 == LITERAL for element, _ in elements])
     fixed = len(isa.prologue) + len(head) + len(isa.epilogue)
     return FunctionPlan(number, elements, fields, head, body, fixed + body + literals * isa.pointer_bytes)
 
@@ -131,9 +131,9 @@ def edit_function(isa: InstructionSet, plan: FunctionPlan, original_pieces: int,
     index = words[1] % len(elements)
     match words[0] % 4:
         case 0 if len(elements) <= original_pieces:
-            (element,) = _elements(words[4:8])
-            elements.insert(index, element)
-            fields.insert(index, _field_values(lengths[element[0]], key, "inserted", plan.number, edit))
+            (added,) = _elements(words[4:8])
+            elements.insert(index, added)
+            fields.insert(index, _field_values(lengths[added[0]], key, "inserted", plan.number, edit))
         case 0:
             del elements[index]
             del fields[index]
@@ -173,7 +173,7 @@ def link_function(isa: InstructionSet, plan: FunctionPlan, address: int, resolve
     code = bytearray(isa.prologue + plan.head)
     code += (template | mask & fields).to_bytes(plan.body_bytes, "little") + isa.epilogue
     pool = len(code)
-    pointers = []
+    pointers: list[int] = []
     pack = _WORD.pack_into
     offset = start
     starts = [start]

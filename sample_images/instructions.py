@@ -39,6 +39,8 @@ class Piece:
 class InstructionSet(Protocol):
     """One instruction set. Encoders return the little-endian word(s) at `site`; addresses are absolute, in bytes."""
 
+    def __hash__(self) -> int: ...
+
     @property
     def name(self) -> str:
         """Short name, part of every random stream."""

@@ -7,15 +7,16 @@ from typing import Final
 
 from sample_images.streams import digest
 
-_WORDS: Final = (
-    "engine torque lambda ignition injector boost rail pressure fuel oil coolant temperature sensor actuator valve throttle "
-    "gear shift clutch speed wheel brake slip yaw steering angle airbag squib crash buckle seat door window mirror light "
-    "wiper lock key immobiliser gateway diagnostic session routine request response timeout checksum flash erase program "
-    "verify bootloader application calibration variant coding fault memory snapshot counter limit plausibility signal bus "
-    "message cycle missing invalid range high low open short circuit ground battery voltage current power supply mode sleep "
-    "wakeup network state init ready error warning lamp display cluster audio navigation antenna modem position satellite "
-    "map route voice phone camera radar object lane distance cruise control target hybrid charger cell inverter motor phase"
-).split()
+_WORDS_TEXT: Final = """
+engine torque lambda ignition injector boost rail pressure fuel oil coolant temperature sensor actuator valve throttle
+gear shift clutch speed wheel brake slip yaw steering angle airbag squib crash buckle seat door window mirror light
+wiper lock key immobiliser gateway diagnostic session routine request response timeout checksum flash erase program
+verify bootloader application calibration variant coding fault memory snapshot counter limit plausibility signal bus
+message cycle missing invalid range high low open short circuit ground battery voltage current power supply mode sleep
+wakeup network state init ready error warning lamp display cluster audio navigation antenna modem position satellite
+map route voice phone camera radar object lane distance cruise control target hybrid charger cell inverter motor phase
+"""
+_WORDS: Final = _WORDS_TEXT.split()
 
 
 @dataclass(frozen=True, slots=True)
