@@ -22,8 +22,8 @@ _FORMS: Final = (
     (0x91000000, 0xFF << 10 | _REGISTERS),  # ADD Xd, Xn, #imm
     (0x52800000, 0xFF << 5 | 0x1F),  # MOVZ Wd, #imm
     (0xF100001F, 0xFF << 10 | 0x1F << 5),  # CMP Xn, #imm
-    (0xA94003E0, 0x1F << 15 | 0x1F << 10 | 0x1F),  # LDP Xt, Xt2, [SP, #imm]
-    (0xA90003E0, 0x1F << 15 | 0x1F << 10 | 0x1F),  # STP
+    (0xA94007E0, 0x1F << 15 | 0x1E << 10 | 0x1E),  # LDP Xt, Xt2, [SP, #imm]; even and odd, as Xt must not be Xt2
+    (0xA90007E0, 0x1F << 15 | 0x1E << 10 | 0x1E),  # STP
     (0x8B000000, _RM | _REGISTERS),  # ADD Xd, Xn, Xm
     (0xB9400000, 0x3F << 10 | _REGISTERS),  # LDR Wt
     (0xB9000000, 0x3F << 10 | _REGISTERS),  # STR Wt
@@ -106,14 +106,13 @@ def _piece(choices: ChoiceStream) -> Piece:
     template: list[int] = []
     mask: list[int] = []
     for _ in range(5 + choices.below(30)):
-        if choices.below(10) == 0:  # B.cond over one instruction, a NOP
-            template += (0x54000000 | 2 << 5 | choices.below(14), _NOP)
-            mask += (0, 0)
-        else:
-            form = _FORMS[min(choices.below(len(_FORMS)), choices.below(len(_FORMS)))]
-            opcode, free = freeze(choices, *form, 32)
-            template.append(opcode)
-            mask.append(free)
+        if choices.below(10) == 0:  # B.cond over one instruction
+            template.append(0x54000000 | 2 << 5 | choices.below(14))
+            mask.append(0)
+        form = _FORMS[min(choices.below(len(_FORMS)), choices.below(len(_FORMS)))]
+        opcode, free = freeze(choices, *form, 32)
+        template.append(opcode)
+        mask.append(free)
     return Piece(struct.pack(f"<{len(template)}I", *template), struct.pack(f"<{len(mask)}I", *mask))
 
 

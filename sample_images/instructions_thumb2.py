@@ -133,14 +133,14 @@ def _piece(choices: ChoiceStream) -> Piece:
             word, word_mask = freeze(choices, _halves(first, second), _halves(first_mask, second_mask), 32)
             template += word.to_bytes(4, "little")
             mask += word_mask.to_bytes(4, "little")
-        elif choices.below(9) == 0:  # B<cond> over one short instruction, which follows
-            template += (0xD000 | choices.below(14) << 8).to_bytes(2, "little") + _NOP16
-            mask += bytes(4)
-        else:
-            form = _SHORT[min(choices.below(len(_SHORT)), choices.below(len(_SHORT)))]
-            opcode, free = freeze(choices, *form, 16)
-            template += opcode.to_bytes(2, "little")
-            mask += free.to_bytes(2, "little")
+            continue
+        if choices.below(9) == 0:  # B<cond> over the short instruction that follows
+            template += (0xD000 | choices.below(14) << 8).to_bytes(2, "little")
+            mask += bytes(2)
+        form = _SHORT[min(choices.below(len(_SHORT)), choices.below(len(_SHORT)))]
+        opcode, free = freeze(choices, *form, 16)
+        template += opcode.to_bytes(2, "little")
+        mask += free.to_bytes(2, "little")
     if len(template) % 4:
         template += _NOP16
         mask += bytes(2)
