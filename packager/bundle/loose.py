@@ -6,6 +6,7 @@ heads come from signed metadata alone, and it can't import this package.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from packager.bundle.check import open_bundle
 from packager.vehicle.errors import CorruptError
@@ -20,9 +21,11 @@ from packager.vehicle.head import (
     read_head,
 )
 from packager.vehicle.identity import Digest
-from packager.vehicle.profile import UpdateProfile
+from packager.vehicle.profile import Coder, UpdateProfile
 
-_TABLE_BYTES = PREAMBLE_BYTES + MAX_SECTIONS * SECTION_ENTRY_BYTES
+ANY_PROFILE: Final = UpdateProfile(ram_bytes=1 << 40, coders=frozenset(Coder), scratch_bytes=1 << 40)
+"""For a computer that checks bundles of any ECU."""
+_TABLE_BYTES: Final = PREAMBLE_BYTES + MAX_SECTIONS * SECTION_ENTRY_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,12 @@ STARTS = {"previous": "from the previous images", "oldest": "from the oldest ima
     show_default=True,
     help="Directory with policy.toml, private/ and public/.",
 )
-@click.option("--jobs", type=click.IntRange(1, 256), default=lambda: len(os.sched_getaffinity(0)), help="Processes. Default: one per core.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    default=lambda: len(os.sched_getaffinity(0)),
+    help="Processes. Default: one per core.",
+)
 @ISSUED_AT
 @click.option("--dry-run", is_flag=True, help="Show the plan; write nothing.")
 @JSON
@@ -53,7 +58,7 @@ def build(
     Every bundle is applied with the vehicle's own code before anything is signed. DIR appears whole or not at all.
     """
     output = Output(as_json)
-    release = read_release(release_file)
+    release, description = read_release(release_file)
     policy = read_policy(keys_directory / "policy.toml")
     time = issue_time(issued_at)
     with output.progress("reading images", 0):
@@ -65,7 +70,7 @@ def build(
         _show_plan(output, release, plan)
         return
     authority = load_authority(policy, keys_directory)
-    request = Request(release_file, release, plan, authority, time, out)
+    request = Request(release, description, plan, authority, time, out)
     with processes(jobs) as executor:
         bundles = make_release(request, executor, output.progress)
     _show_release(output, release, bundles, out)
@@ -117,22 +122,26 @@ def _show_release(output: Output, release: Release, bundles: Sequence[BuiltBundl
     headings = ["ECU", "old -> new", "blocks", "image B", "bundle B", "%", "build s", "peak MiB"]
     headings += [f"s @{mbit} Mbit/s" for mbit in LINKS_MBIT_PER_S]
     text = f"{release.name} {release.version} for {release.car_line}\n" + table(headings, rows, 3)
-    output.result("summary", f"{text}\n\n{_car_table(release, bundles)}\n\n{out}: complete, verified and signed", out=str(out), bundles=len(bundles))
+    output.result(
+        "summary",
+        f"{text}\n\n{_car_table(release, bundles)}\n\n{out}: complete, verified and signed",
+        out=str(out),
+        bundles=len(bundles),
+    )
 
 
 def _car_table(release: Release, bundles: Sequence[BuiltBundle]) -> str:
-    rows = []
-    for total in car_totals(bundles):
-        rows.append(
-            [
-                STARTS[total.start],
-                size(total.bundle_bytes),
-                f"{100 * total.bundle_bytes / total.image_bytes:.2f}",
-                *(f"{seconds_over(total.bundle_bytes, mbit):.0f}" for mbit in LINKS_MBIT_PER_S),
-                f"{total.install_s:.0f}",
-                f"{total.bundle_bytes * release.fleet_cars / 1e12:.2f}",
-            ]
-        )
+    rows = [
+        [
+            STARTS[total.start],
+            size(total.bundle_bytes),
+            f"{100 * total.bundle_bytes / total.image_bytes:.2f}",
+            *(f"{seconds_over(total.bundle_bytes, mbit):.0f}" for mbit in LINKS_MBIT_PER_S),
+            f"{total.install_s:.0f}",
+            f"{total.bundle_bytes * release.fleet_cars / 1e12:.2f}",
+        ]
+        for total in car_totals(bundles)
+    ]
     headings = ["one car", "download", "% of images", *(f"s @{mbit} Mbit/s" for mbit in LINKS_MBIT_PER_S)]
     headings += ["install s", f"TB for {release.fleet_cars:,} cars"]
     return table(headings, rows, 1)

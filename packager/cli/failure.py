@@ -34,7 +34,9 @@ VEHICLE_CODES: Final[dict[type[VehicleError], int]] = {
 def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
     """Run a command line and return its exit code. Expected errors are one message, never a traceback."""
     try:
-        result = command.main(args=list(arguments), prog_name=program, standalone_mode=False, auto_envvar_prefix="PACKAGER")
+        result = command.main(
+            args=list(arguments), prog_name=program, standalone_mode=False, auto_envvar_prefix="PACKAGER"
+        )
     except click.ClickException as error:
         code, message, hint = USAGE, error.format_message(), ""
         if isinstance(error, click.UsageError) and error.ctx is not None:

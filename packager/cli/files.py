@@ -2,23 +2,25 @@
 
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from packager.bundle.check import apply_to_file, rebuild
 from packager.bundle.encoder import Label, encode
-from packager.bundle.loose import LooseBundle, self_signed
+from packager.bundle.loose import ANY_PROFILE, LooseBundle, self_signed
 from packager.cli.output import Output, size, table
+from packager.cli.times import now
 from packager.diff import bsdiff
 from packager.model.errors import ConfigError, ImageError
 from packager.pipeline.verify import find_signed_head
 from packager.vehicle.head import Head
-from packager.vehicle.profile import DEFAULT_PROFILE, Coder, UpdateProfile
+from packager.vehicle.index import BlockRecord
+from packager.vehicle.manifest import Op
+from packager.vehicle.profile import DEFAULT_PROFILE
 from packager.vehicle.storage import write_atomically
 
-ANY_PROFILE = UpdateProfile(ram_bytes=1 << 40, coders=frozenset(Coder), scratch_bytes=1 << 40)
-"""To look at or apply a bundle on this computer, whatever ECU it was made for."""
 PATH = click.Path(path_type=Path, dir_okay=False)
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object per line on stdout.")
 
@@ -59,7 +61,9 @@ def diff(*, old: Path, new: Path, bundle: Path, level: int, as_json: bool) -> No
 @click.option("--old", type=PATH, help="The old image; leave out for a full bundle.")
 @click.option("-o", "--output", "new", type=PATH, required=True, help="The new image to write.")
 @click.option(
-    "--repo", type=click.Path(path_type=Path, file_okay=False), help="A repository (with metadata/) that vouches for the bundle."
+    "--repo",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A repository (with metadata/) that vouches for the bundle.",
 )
 @click.option("--root", type=PATH, help="The trusted root metadata, with --repo.")
 @JSON
@@ -74,7 +78,7 @@ def apply(*, bundle: Path, old: Path | None, new: Path, repo: Path | None, root:
     loose = LooseBundle.open(bundle, ANY_PROFILE)
     authenticated = repo is not None and root is not None
     if repo is not None and root is not None:
-        find_signed_head(repo, root, loose.head)
+        find_signed_head(repo, read_root_file(root), loose.head, now())
     elif not as_json:
         output.note(f"{bundle}: not authenticated; give --repo and --root to check who made it")
     if loose.head.manifest.old is not None and old is None:
@@ -100,27 +104,35 @@ def inspect(*, bundle: Path, blocks: bool, as_json: bool) -> None:
     head = LooseBundle.open(bundle, ANY_PROFILE).head
     records = [head.index[position] for position in range(len(head.index))]
     _show_head(output, bundle, head)
-    if blocks or as_json:
-        for record in records:
-            output.result(
-                "block",
-                block=record.block,
-                operation=record.op.name.lower(),
-                blob_offset=head.length_bytes + record.blob_offset,
-                blob_bytes=record.blob_bytes,
-            )
-        rows = [[str(r.block), r.op.name.lower(), str(head.length_bytes + r.blob_offset), str(r.blob_bytes)] for r in records]
-        if not as_json:
-            output.result("blocks", "\n" + table(["block", "operation", "offset", "bytes"], rows, 0))
+    for record in records if as_json else ():
+        output.result(
+            "block",
+            block=record.block,
+            operation=record.op.name.lower(),
+            blob_offset=head.length_bytes + record.blob_offset,
+            blob_bytes=record.blob_bytes,
+        )
+    text = f"{_form_table(head, records)}\n{_block_table(head, records)}" if blocks else _form_table(head, records)
+    output.result("summary", text, bundle_bytes=head.bundle_bytes, head_bytes=head.length_bytes, blocks=len(records))
+
+
+def _form_table(head: Head, records: Sequence[BlockRecord]) -> str:
     counts = Counter(record.op for record in records)
-    sums = Counter[str]()
+    sums: Counter[Op] = Counter()
     for record in records:
-        sums[record.op.name] += record.blob_bytes
+        sums[record.op] += record.blob_bytes
     rows = [["head", "", str(head.length_bytes)]]
-    rows += [[op.name.lower(), str(counts[op]), str(sums[op.name])] for op in sorted(counts)]
-    output.result("forms", "\n" + table(["part", "blocks", "bytes"], [*rows, ["total", str(len(records)), str(head.bundle_bytes)]], 1))
-    if as_json:
-        output.result("summary", bundle_bytes=head.bundle_bytes, head_bytes=head.length_bytes, blocks=len(records))
+    rows += [[op.name.lower(), str(counts[op]), str(sums[op])] for op in sorted(counts)]
+    rows += [["total", str(len(records)), str(head.bundle_bytes)]]
+    return "\n" + table(["part", "blocks", "bytes"], rows, 1)
+
+
+def _block_table(head: Head, records: Sequence[BlockRecord]) -> str:
+    rows = [
+        [record.op.name.lower(), str(record.block), str(head.length_bytes + record.blob_offset), str(record.blob_bytes)]
+        for record in records
+    ]
+    return "\n" + table(["operation", "block", "offset", "bytes"], rows, 1)
 
 
 def _show_head(output: Output, bundle: Path, head: Head) -> None:
@@ -150,3 +162,15 @@ def _read_image(path: Path) -> bytes:
     if not data:
         raise ImageError(f"{path}: is empty, expected an image")
     return data
+
+
+def read_root_file(path: Path) -> bytes:
+    """Read the root metadata that the caller trusts.
+
+    Raises:
+        ConfigError: It can't be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"--root {path}: can't be read: {error.strerror}") from error

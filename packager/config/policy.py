@@ -1,15 +1,14 @@
 """Reads the key policy: who signs what, thresholds and life times. Does not look at any key."""
 
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from packager.config.document import read_document
 from packager.model.errors import ConfigError
 from packager.model.policy import KeyPolicy, RolePolicy
 from packager.vehicle.table import Table
 
-MAX_POLICY_BYTES: Final = 1 << 20
 MAX_EXPIRES_DAYS: Final = 3650
 """Ten years: longer than that is never, and TUF wants an end (TUF 4.3)."""
 
@@ -28,19 +27,7 @@ def read_policy(path: Path) -> KeyPolicy:
     Raises:
         ConfigError: It can't be read, is not TOML, or says something that a policy must not; all problems are listed.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_POLICY_BYTES + 1)
-        if len(raw) > MAX_POLICY_BYTES:
-            raise ConfigError(f"{path}: found more than {MAX_POLICY_BYTES} bytes, expected a key policy")
-        values = tomllib.loads(raw.decode())
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: {error.strerror or error}; expected a key policy", hint="keys/policy.toml is an example"
-        ) from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}; expected TOML in UTF-8") from error
-
+    values, _ = read_document(path, "key policy", hint="keys/policy.toml is an example")
     problems: list[str] = []
     top = Table(values, "", problems)
     layout = _read_role(top, "layout")

@@ -1,41 +1,30 @@
 """Reads a release file: TOML in, a checked `Release` out, or all of its problems at once."""
 
-import tomllib
 from pathlib import Path
-from typing import Any
 
+from packager.config.document import read_document
 from packager.model.errors import ConfigError
 from packager.model.release import EcuRelease, ImageSource, Release, Speeds
+from packager.vehicle.identity import Digest
+from packager.vehicle.manifest import MAX_RELEASE_COUNTER
 from packager.vehicle.profile import KIB, MIB, read_profile
 from packager.vehicle.table import Table
-from packager.vehicle.targets import MAX_RELEASE_COUNTER
 
 MAX_SPEED_KIB_PER_S = 1 << 30
 
 
-def load_toml(path: Path, what: str) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        ConfigError: It is missing, unreadable or not TOML.
-    """
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise ConfigError(f"{what} {path}: can't be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{what} {path}: not TOML: {error}") from error
-
-
-def read_release(path: Path) -> Release:
+def read_release(path: Path) -> tuple[Release, Digest]:
     """Read a release file; image paths in it are relative to it.
+
+    Returns:
+        What it says, and the digest of the bytes that say so.
 
     Raises:
         ConfigError: It can't be read, or breaks a rule; `problems` lists all of them.
     """
     problems: list[str] = []
-    root = Table(load_toml(path, "release file"), "", problems)
+    values, raw = read_document(path, "release file")
+    root = Table(values, "", problems)
     release = root.table("release")
     budget = root.table("budget")
     ecus = tuple(_read_ecu(table, path.parent) for table in root.tables("ecu"))
@@ -54,7 +43,7 @@ def read_release(path: Path) -> Release:
     problems += _problems_across(result)
     if problems:
         raise ConfigError(f"release file {path}: {len(problems)} problems", tuple(problems))
-    return result
+    return result, Digest.of(raw)
 
 
 def _read_ecu(table: Table, directory: Path) -> EcuRelease:

@@ -22,11 +22,6 @@ class CollectedImage:
     source: ImageSource
     image: ImageId
 
-    @property
-    def artifact(self) -> str:
-        """Its name in the supply chain."""
-        return f"images/{self.hardware_id}/{self.source.version}/image"
-
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -47,11 +42,6 @@ class Job:
         """Target path of the bundle."""
         old = None if self.old is None else self.old.image
         return bundle_path(self.ecu.hardware_id, self.ecu.new.version, old)
-
-    @property
-    def start(self) -> str:
-        """What it starts from, as a name in the supply chain: the old image's SHA-256 or ``full``."""
-        return self.path.rsplit("/", 1)[1].removesuffix(".bundle")
 
     @property
     def title(self) -> str:

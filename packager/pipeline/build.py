@@ -16,7 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from packager.model.jobs import BuiltBundle, Plan
+from packager.model.errors import SupplyChainError
+from packager.model.jobs import BuiltBundle, CollectedImage, Plan
 from packager.model.policy import KeyPolicy
 from packager.model.release import Release
 from packager.pipeline import work
@@ -28,8 +29,22 @@ from packager.repo.ceremony import load_root
 from packager.repo.keys import load_public_keys, load_signers
 from packager.repo.repository import Authority, Contents, write_metadata
 from packager.repo.targets_set import Chain
+from packager.supplychain.chain import VerifiedChain
+from packager.supplychain.intoto import ReleaseId
+from packager.supplychain.steps import (
+    BUNDLE,
+    COLLECT,
+    DESCRIPTION,
+    DIFF,
+    PUBLISH,
+    SELF_CHECK,
+    alignment_artifact,
+    image_artifact,
+    rebuilt_artifact,
+    target_artifact,
+)
 from packager.vehicle.head import SignedHead
-from packager.vehicle.identity import ImageId
+from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.targets import BundleTarget, ImageTarget
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -42,16 +57,16 @@ class Request:
     """What to build.
 
     Attributes:
-        release_file: The release file, which is evidence, too.
-        release: Its content.
+        release: Content of the release file.
+        description: Digest of the release file, which is evidence, too.
         plan: Images and jobs.
         authority: Who signs.
         issued_at: Time of issue, UTC, whole seconds.
         out: Where the release goes.
     """
 
-    release_file: Path
     release: Release
+    description: Digest
     plan: Plan
     authority: Authority
     issued_at: datetime
@@ -83,16 +98,32 @@ def make_release(request: Request, executor: Executor, progress: Progress) -> Se
     Raises:
         PackagerError: Any step failed; nothing appears at ``request.out``.
     """
+    tools = tool_versions()
+    evidence = Evidence(request.authority, tools)
+    images = {_image_name(image): image.image.digest for image in request.plan.images}
     with staging(request.out) as stage:
-        evidence = Evidence.start(request.release, request.release_file, request.plan, request.authority, request.issued_at)
-        alignments = _align(request, stage, executor, progress)
-        evidence.diff(alignments)
-        bundles = _pack(request, stage, alignments, executor, progress)
-        evidence.bundle(alignments, bundles)
-        bundles, rebuilt = _check(stage, bundles, executor, progress)
-        evidence.self_check(bundles, rebuilt)
+        with evidence.step(COLLECT, {}) as products:
+            products |= {DESCRIPTION: request.description, **images}
+        with evidence.step(DIFF, {COLLECT: images}) as products:
+            alignments = _align(request, stage, executor, progress)
+            products |= {_alignment_name(made): made.identity.digest for made in alignments.values()}
+            aligned = dict(products)
+        with evidence.step(BUNDLE, {COLLECT: images, DIFF: aligned}) as products:
+            bundles = _pack(request, stage, alignments, executor, progress)
+            products |= {f"bundles/{built.job.path}": built.bundle.digest for built in bundles}
+            packed = dict(products)
+        with evidence.step(SELF_CHECK, {BUNDLE: packed, COLLECT: images}) as products:
+            bundles, made_again = _check(stage, bundles, executor, progress)
+            products |= {_rebuilt_name(built): image.digest for built, image in zip(bundles, made_again, strict=True)}
+            rebuilt = dict(products)
         check_budgets(request.release, bundles)
-        _publish(request, stage, bundles, evidence.publish(bundles, rebuilt))
+        with evidence.step(PUBLISH, {BUNDLE: packed, SELF_CHECK: rebuilt}) as products:
+            products |= {target_artifact(built.job.path): built.bundle.digest for built in bundles}
+        release = ReleaseId(request.release.name, request.release.version, request.description)
+        olds = sorted({_old(built) for built in bundles}, key=str)
+        chain, proven = evidence.finish(release, olds, request.issued_at)
+        _publish(request, stage, bundles, chain, proven)
+        _write_json(stage.out / "measurements.json", measurements(bundles, tools))
     return bundles
 
 
@@ -105,11 +136,7 @@ def _align(request: Request, stage: Stage, executor: Executor, progress: Progres
 
 
 def _pack(
-    request: Request,
-    stage: Stage,
-    alignments: Mapping[str, work.Alignment],
-    executor: Executor,
-    progress: Progress,
+    request: Request, stage: Stage, alignments: Mapping[str, work.Alignment], executor: Executor, progress: Progress
 ) -> list[BuiltBundle]:
     jobs = [(job, alignments.get(job.path)) for job in request.plan.jobs]
     with progress("bundle", sum(job.weight_bytes for job, _ in jobs)) as step:
@@ -123,22 +150,31 @@ def _check(
     with progress("self-check", sum(built.job.weight_bytes for built in bundles)) as step:
         check = functools.partial(work.check, directory=stage.work)
         checked = run(executor, check, bundles, lambda built: built.job.weight_bytes, step)
-    return [built for built, _ in checked], [rebuilt for _, rebuilt in checked]
+    return [built for built, _ in checked], [image for _, image in checked]
 
 
-def _publish(request: Request, stage: Stage, bundles: Sequence[BuiltBundle], chain: Chain) -> None:
-    """Put everything in its place; the metadata, and of it the timestamp, comes last."""
+def _publish(
+    request: Request, stage: Stage, bundles: Sequence[BuiltBundle], chain: Chain, proven: VerifiedChain
+) -> None:
+    """Put everything in its place; the metadata comes last, of it the timestamp. Only what the chain proves is signed."""
+    contents = _contents(request, bundles, chain)
+    signed = {
+        target.path: target.digest
+        for targets in contents.targets.values()
+        for target in targets
+        if isinstance(target, BundleTarget)
+    }
+    if signed != proven.targets:
+        raise SupplyChainError("targets: what is to be signed differs from what the supply chain proves; build again")
     for built in bundles:
         place = stage.out / "repo" / "targets" / built.job.path
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(built.file, place)
+    (stage.out / "chain").mkdir()
     for name, data in chain.files.items():
-        place = stage.out / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(data)
+        (stage.out / "chain" / name).write_bytes(data)
     _write_json(stage.out / "report.json", report(request.release, request.plan, bundles, request.issued_at))
-    _write_json(stage.out / "measurements.json", measurements(bundles, tool_versions()))
-    write_metadata(stage.out / "repo" / "metadata", request.authority, _contents(request, bundles, chain), request.issued_at)
+    write_metadata(stage.out / "repo" / "metadata", request.authority, contents, request.issued_at)
 
 
 def _contents(request: Request, bundles: Sequence[BuiltBundle], chain: Chain) -> Contents:
@@ -176,7 +212,23 @@ def tool_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **versions}
 
 
+def _old(built: BuiltBundle) -> Digest | None:
+    return None if built.job.old is None else built.job.old.image.digest
+
+
+def _image_name(image: CollectedImage) -> str:
+    return image_artifact(image.hardware_id, image.source.version)
+
+
+def _alignment_name(alignment: work.Alignment) -> str:
+    job = alignment.job
+    assert job.old is not None  # noqa: S101 - only delta jobs are aligned
+    return alignment_artifact(job.ecu.hardware_id, job.new.source.version, job.old.image.digest)
+
+
+def _rebuilt_name(built: BuiltBundle) -> str:
+    return rebuilt_artifact(built.job.ecu.hardware_id, built.job.new.source.version, _old(built))
+
+
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
-
-

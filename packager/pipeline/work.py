@@ -48,11 +48,6 @@ class Alignment:
     identity: ImageId
     measured: Measured
 
-    @property
-    def artifact(self) -> str:
-        """Its name in the supply chain."""
-        return f"alignments/{self.job.ecu.hardware_id}/{self.job.new.source.version}/{self.job.start}.segments"
-
 
 def align(job: Job, directory: Path) -> Alignment:
     """Align the new image of a delta job with its old one.
@@ -147,7 +142,7 @@ def _read_alignment(alignment: Alignment, old_length_bytes: int, new_length_byte
 
 
 def _write(directory: Path, job: Job, suffix: str, data: bytes) -> tuple[Path, ImageId]:
-    file = directory / job.ecu.hardware_id / (job.start + suffix)
+    file = (directory / job.path).with_suffix(suffix)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(data)
     return file, ImageId.of(data)

@@ -1,0 +1,126 @@
+"""`packager diff`, `apply` and `inspect` on loose files, as a newcomer runs them."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from packager.cli import packager
+from packager.cli.failure import run
+
+OLD = random.Random(3).randbytes(30_000)
+NEW = OLD[:700] + b"a few new bytes" + OLD[700:]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs a command in a directory with `old` and `new`; returns code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    Path("old").write_bytes(OLD)
+    Path("new").write_bytes(NEW)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = run(packager, arguments, "packager")
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_diff_and_apply(cli: Callable[..., Any]) -> None:
+    code, out, _ = cli("diff", "old", "new", "-o", "b")
+    assert code == 0
+    assert "checked by applying it" in out
+    assert Path("b").stat().st_size < 400
+    code, out, err = cli("apply", "b", "--old", "old", "-o", "made")
+    assert code == 0
+    assert Path("made").read_bytes() == NEW
+    assert "not authenticated" in err
+
+
+def test_json_says_that_nobody_vouches(cli: Callable[..., Any]) -> None:
+    cli("diff", "old", "new", "-o", "b")
+    code, out, err = cli("apply", "b", "--old", "old", "-o", "made", "--json")
+    summary = json.loads(out.splitlines()[-1])
+    assert (code, err) == (0, "")
+    assert summary["message_type"] == "summary"
+    assert summary["authenticated"] is False
+    assert summary["length_bytes"] == len(NEW)
+
+
+def test_the_wrong_old_image(cli: Callable[..., Any]) -> None:
+    cli("diff", "old", "new", "-o", "b")
+    Path("old").write_bytes(OLD[:-1] + b"!")
+    before = sorted(path.name for path in Path.cwd().iterdir())
+    code, _, err = cli("apply", "b", "--old", "old", "-o", "made")
+    assert code == 61
+    assert "the old image is another one or damaged" in err
+    assert sorted(path.name for path in Path.cwd().iterdir()) == before
+
+
+def test_every_flipped_byte_is_found_and_leaves_nothing(cli: Callable[..., Any]) -> None:
+    cli("diff", "old", "new", "-o", "b")
+    data = Path("b").read_bytes()
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 1
+        Path("damaged").write_bytes(damaged)
+        code, _, err = cli("apply", "damaged", "--old", "old", "-o", "made")
+        assert code in (60, 61), (position, err)
+        assert not Path("made").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 1, 20, 100, -1])
+def test_a_truncated_bundle(cli: Callable[..., Any], keep: int) -> None:
+    cli("diff", "old", "new", "-o", "b")
+    Path("b").write_bytes(Path("b").read_bytes()[:keep])
+    code, _, _ = cli("apply", "b", "--old", "old", "-o", "made")
+    assert code == 60
+    assert not Path("made").exists()
+
+
+def test_apply_asks_for_the_old_image_and_for_both_of_repo_and_root(cli: Callable[..., Any]) -> None:
+    cli("diff", "old", "new", "-o", "b")
+    code, _, err = cli("apply", "b", "-o", "made")
+    assert (code, "give it with --old" in err) == (2, True)
+    code, _, err = cli("apply", "b", "--old", "old", "-o", "made", "--repo", ".")
+    assert (code, "expected both or neither" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("diff", "none", "new", "-o", "b"), 10, "none: can't be read: No such file"),
+        (("diff", "empty", "new", "-o", "b"), 10, "empty: is empty"),
+        (("diff", "old", "empty", "-o", "b"), 10, "empty: is empty"),
+        (("diff", "old", "new"), 2, "Missing option '-o'"),
+        (("frobnicate",), 2, "No such command"),
+        (("apply", "new", "--old", "old", "-o", "made"), 60, "this is not a bundle"),
+        (("apply", "none", "--old", "old", "-o", "made"), 62, "can't be opened"),
+        (("inspect", "new"), 60, "this is not a bundle"),
+    ],
+)
+def test_bad_input(cli: Callable[..., Any], arguments: tuple[str, ...], code: int, message: str) -> None:
+    Path("empty").touch()
+    found, out, err = cli(*arguments)
+    assert found == code
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+    found, out, _ = cli(*arguments, "--json")
+    assert json.loads(out.splitlines()[-1])["code"] == code
+
+
+def test_inspect(cli: Callable[..., Any]) -> None:
+    cli("diff", "old", "new", "-o", "b")
+    code, out, _ = cli("inspect", "b", "--blocks")
+    assert code == 0
+    for wanted in ("kind:            delta", f"{len(NEW)} bytes", "delta", "total"):
+        assert wanted in out
+    code, out, _ = cli("inspect", "b", "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["message_type"] for line in lines] == ["bundle", "block", "summary"]
+    assert lines[-1]["bundle_bytes"] == Path("b").stat().st_size
