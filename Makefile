@@ -1,0 +1,81 @@
+# `make` lists the targets. Everything runs in .venv, which is made from hash-locked requirements.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := out
+RELEASE := sample_images/os7.toml
+IMAGES := sample_images/images
+ROOT := keys/public/root.json
+KERNEL := $(wildcard packager/vehicle/*.c packager/vehicle/*.h)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sample-images keys release build verify cars test test-full lint types architecture format lock clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: $(VENV)/installed ## Make .venv with everything that is needed
+
+$(VENV)/installed: .ci/requirements.txt pyproject.toml $(KERNEL)
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python %d.%d found, 3.11 or newer expected" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/packager --version
+	@$(BIN)/python -c 'from packager.vehicle import kernel; kernel.NAME == "C" or print("No C compiler or no Python headers: the pure Python kernel is in use. It does the same, slower.")'
+	@touch $@
+
+sample-images: setup ## Get and generate the images of the sample release
+	$(BIN)/python -m sample_images obtain
+
+keys: setup ## Create the sample's demo keys and its TUF root
+	$(BIN)/packager keys create
+
+release: build verify cars ## Build, verify and install the sample release
+
+build: sample-images keys
+	rm -rf $(OUT)/os7
+	$(BIN)/packager build $(RELEASE) --out $(OUT)/os7
+
+verify: build
+	$(BIN)/packager verify $(OUT)/os7 --root $(ROOT) --images $(IMAGES)
+
+cars: verify
+	rm -rf $(OUT)/car-oldest $(OUT)/car-previous
+	$(BIN)/python -m sample_images car $(RELEASE) --age 9 --home $(OUT)/car-oldest
+	$(BIN)/python -m sample_images car $(RELEASE) --age 0 --home $(OUT)/car-previous
+	for car in car-oldest car-previous; do \
+		$(BIN)/packager-vehicle --home $(OUT)/$$car init $(ROOT) && \
+		$(BIN)/packager-vehicle --home $(OUT)/$$car status && \
+		$(BIN)/python -m sample_images serve $(OUT)/os7/repo -- $(BIN)/packager-vehicle --home $(OUT)/$$car update && \
+		$(BIN)/packager-vehicle --home $(OUT)/$$car status || exit; \
+	done
+
+test: setup ## Run the test suite
+	$(BIN)/python -m pytest -n auto -q
+
+test-full: setup ## Run all tests, also long ones and those that need packages of the system
+	$(BIN)/python -m pytest -n auto -q -m "" -rs
+
+lint: setup ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## Check types
+	$(BIN)/mypy
+
+architecture: setup ## Check which layer imports which
+	$(BIN)/lint-imports --no-logo
+
+format: setup ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: setup ## Renew .ci/requirements.txt from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q -o .ci/requirements.txt
+
+clean: ## Remove what was made, but not keys and images
+	rm -rf $(OUT) $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find packager sample_images tests -name __pycache__ -prune -exec rm -rf {} +
+	rm -f packager/vehicle/*.so
