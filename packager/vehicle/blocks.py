@@ -9,7 +9,7 @@ from array import array
 from typing import Final, Protocol
 
 from packager.vehicle import kernel
-from packager.vehicle.codec import decode, read_column
+from packager.vehicle.codec import decode, read_columns
 from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.head import Head
 from packager.vehicle.index import BlockRecord
@@ -147,14 +147,7 @@ def _decode(head: Head, record: BlockRecord, blob: memoryview, source: bytearray
         return bytearray(decode(record.coder, blob, length_bytes, what, manifest.limits, source))
     if record.op is Op.PREDICTED:
         raise IncompatibleError(f"{what}: predicted blocks are unknown to this reader")
-    cursor = Cursor(blob, what)
-    columns = []
-    left = manifest.max_decoded_bytes
-    for _ in range(3):
-        columns.append(read_column(cursor, what, max_decoded_bytes=left, limits=manifest.limits))
-        left -= len(columns[-1])
-    cursor.end()
-    literals, controls, values = columns
+    literals, controls, values = read_columns(Cursor(blob, what), what, manifest.max_decoded_bytes, manifest.limits)
     flat = array("Q")
     for piece in pieces:
         flat.extend((piece.new_offset - start, piece.length_bytes))

@@ -15,6 +15,8 @@ from packager.vehicle.errors import CorruptError
 from packager.vehicle.profile import Coder
 from packager.vehicle.wire import Cursor
 
+COLUMNS: Final = 3
+"""Delta blocks and the segment map have three each."""
 MIN_LZMA_DICTIONARY_BYTES: Final = 4096
 LZMA_PROPERTIES_BYTES: Final = 1
 _MAX_LZMA_PROPERTIES: Final = (4 * 5 + 4) * 9 + 8
@@ -138,3 +140,23 @@ def read_column(cursor: Cursor, what: str, *, max_decoded_bytes: int, limits: Co
     if coder is Coder.RAW:
         return cursor.take(decoded_length_bytes)
     return decode(coder, cursor.take(cursor.varint()), decoded_length_bytes, what, limits)
+
+
+def read_columns(cursor: Cursor, what: str, max_decoded_bytes: int, limits: CodecLimits) -> list[bytes | memoryview]:
+    """Read the three columns that are the rest of a blob or section.
+
+    Args:
+        cursor: At the first of them.
+        what: Name of the object for error messages.
+        max_decoded_bytes: What they may have in all, decoded.
+        limits: The head's limits.
+
+    Raises:
+        CorruptError: As `read_column`, or bytes are left over.
+    """
+    columns: list[bytes | memoryview] = []
+    for _ in range(COLUMNS):
+        columns.append(read_column(cursor, what, max_decoded_bytes=max_decoded_bytes, limits=limits))
+        max_decoded_bytes -= len(columns[-1])
+    cursor.end()
+    return columns

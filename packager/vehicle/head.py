@@ -224,6 +224,7 @@ def _read_segments(section: memoryview | None, manifest: Manifest) -> SegmentMap
         old_length_bytes=manifest.old_length_bytes,
         new_length_bytes=manifest.new.length_bytes,
         max_segments=manifest.segment_count,
+        max_decoded_bytes=manifest.max_decoded_bytes,
         limits=manifest.limits,
     )
 

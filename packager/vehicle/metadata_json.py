@@ -108,6 +108,8 @@ def parse_metadata(data: bytes, kind: type[T], what: str, *, max_bytes: int) -> 
         if not isinstance(metadata.signed, kind):
             raise TypeError(f"found type {metadata.signed.type!r}, expected {kind.type!r}")
         _check_types(metadata.signed)
+        if str(encode_canonical(metadata.signed.to_dict())).encode() != payload:
+            raise TypeError("what was read differs from what was signed; expected the canonical form of every field")
     except Exception as error:  # python-tuf raises whatever a wrong shape causes
         raise UntrustedError(f"{what}: not {kind.type} metadata: {type(error).__name__}: {error}") from error
     return UnverifiedMetadata(what, metadata.signed, payload, metadata.signatures)

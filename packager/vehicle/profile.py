@@ -59,7 +59,7 @@ def check_block_bytes(block_bytes: int) -> int:
         ValueError: Not a power of two from 4 KiB to 4 MiB.
     """
     log2 = block_bytes.bit_length() - 1
-    if block_bytes != 1 << log2 or not MIN_BLOCK_LOG2 <= log2 <= MAX_BLOCK_LOG2:
+    if not MIN_BLOCK_LOG2 <= log2 <= MAX_BLOCK_LOG2 or block_bytes != 1 << log2:
         raise ValueError(f"block size: found {block_bytes} bytes, expected a power of two from 4 KiB to 4 MiB")
     return log2
 

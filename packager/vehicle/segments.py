@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
-from packager.vehicle.codec import CodecLimits, read_column
+from packager.vehicle.codec import CodecLimits, read_columns
 from packager.vehicle.errors import CorruptError
-from packager.vehicle.wire import MAX_VARINT_BYTES, Cursor, unzigzag
+from packager.vehicle.wire import Cursor, unzigzag
 
 SEGMENT_BYTES: Final = 20
 """Memory of one segment: two 64-bit offsets and a 32-bit length."""
@@ -68,7 +68,13 @@ EMPTY_MAP: Final = SegmentMap(array("Q"), array("Q"), array("I"))
 
 
 def parse_segments(
-    section: memoryview, *, old_length_bytes: int, new_length_bytes: int, max_segments: int, limits: CodecLimits
+    section: memoryview,
+    *,
+    old_length_bytes: int,
+    new_length_bytes: int,
+    max_segments: int,
+    max_decoded_bytes: int,
+    limits: CodecLimits,
 ) -> SegmentMap:
     """Read section 3 of an authentic head.
 
@@ -77,6 +83,7 @@ def parse_segments(
         old_length_bytes: Length of the old image; no segment reads outside it.
         new_length_bytes: Length of the new image; no segment writes outside it.
         max_segments: The signed number of segments, from the manifest.
+        max_decoded_bytes: Longest decoded columns together, from the manifest.
         limits: The head's limits on coded bytes.
 
     Raises:
@@ -87,11 +94,7 @@ def parse_segments(
     count = cursor.varint()
     if count != max_segments:
         raise CorruptError(f"{what}: found {count} segments, expected the {max_segments} of the manifest")
-    columns = [
-        Cursor(read_column(cursor, what, max_decoded_bytes=max_segments * MAX_VARINT_BYTES, limits=limits), what)
-        for _ in range(3)
-    ]
-    cursor.end()
+    columns = [Cursor(column, what) for column in read_columns(cursor, what, max_decoded_bytes, limits)]
     gaps, lengths, diagonals = columns
     segment_map = SegmentMap(array("Q"), array("Q"), array("I"))
     new_offset = diagonal = 0

@@ -81,7 +81,7 @@ class Spies:
         self.calls: list[str] = []
         for module, name in (
             (blocks, "decode"),
-            (blocks, "read_column"),
+            (blocks, "read_columns"),
             (blocks, "_decode"),
             (codec, "_decode_zstd"),
             (codec, "_decode_lzma"),
