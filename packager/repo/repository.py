@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError as TufError
@@ -23,8 +24,11 @@ from packager.vehicle.identity import SHA256, Digest
 from packager.vehicle.storage import write_atomically
 from packager.vehicle.targets import BundleTarget, ImageTarget
 
-TIMESTAMP_NAME = "timestamp.json"
-_FILE_MODE = 0o644
+TIMESTAMP_NAME: Final = "timestamp.json"
+MAX_METADATA_BYTES: Final = 5_000_000
+"""As TUF clients bound a targets role (python-tuf `UpdaterConfig.targets_max_length`)."""
+
+_FILE_MODE: Final = 0o644
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,35 +107,77 @@ def sign_metadata(authority: Authority, contents: Contents, issued_at: datetime,
         snapshot_meta=_describe(snapshot_data, version),
     )
     files[TIMESTAMP_NAME] = sign("timestamp", timestamp, policy.timestamp, signers)
-    verify_metadata(files, root)
+    for name, data in files.items():
+        if len(data) > MAX_METADATA_BYTES:
+            raise RepositoryError(
+                f"{name}: found {len(data)} bytes, a client takes {MAX_METADATA_BYTES}", hint="split the domain"
+            )
+    verify_metadata(files, root, issued_at)
     return files
 
 
-def verify_metadata(files: Mapping[str, bytes], root: Root) -> dict[str, Targets]:
-    """Verify a complete set of metadata the way a client walks it, but for expiry: root, timestamp, snapshot, targets, every domain.
+def verify_metadata(files: Mapping[str, bytes], root: Root, now: datetime | None = None) -> dict[str, Targets]:
+    """Verify a complete set of metadata the way a client walks it: root, timestamp, snapshot, targets, every domain and its paths.
 
     Args:
         files: Contents by file name.
         root: Verified.
+        now: Time to judge expiry by, in UTC; None if that does not matter.
 
     Returns:
         The verified targets roles by name: ``targets`` and the domains.
 
     Raises:
-        RepositoryError: A file is missing, too few keys signed it, or its version, length or hash differs from what signed metadata says.
+        RepositoryError: A file is missing, too few keys signed it, its version, length or hash differs from what signed metadata says,
+            a domain has a target outside its paths, or something expired.
     """
     timestamp = verify("timestamp", _file(files, TIMESTAMP_NAME), root, Timestamp)
     snapshot = verify("snapshot", _fetch(files, "snapshot", timestamp.snapshot_meta), root, Snapshot)
     if "targets.json" not in snapshot.meta:
         raise RepositoryError("snapshot: found no targets.json, expected it")
     top = verify("targets", _fetch(files, "targets", snapshot.meta["targets.json"]), root, Targets)
+    delegations = (top.delegations.roles or {}) if top.delegations else {}
     found = {"targets": top}
-    for role in (top.delegations.roles or {}) if top.delegations else {}:
+    for role, delegation in delegations.items():
         meta = snapshot.meta.get(f"{role}.json")
         if meta is None:
             raise RepositoryError(f"snapshot: found no {role}.json, expected every delegated role")
         found[role] = verify(role, _fetch(files, role, meta), top, Targets)
+        for path in found[role].targets:
+            if not delegation.is_delegated_path(path):
+                raise RepositoryError(
+                    f"role {role!r}: found target {path!r}, expected only {', '.join(delegation.paths or ())}"
+                )
+    if now is not None:
+        for name, payload in {"root": root, "timestamp": timestamp, "snapshot": snapshot, **found}.items():
+            if payload.is_expired(now):
+                raise RepositoryError(
+                    f"role {name!r}: expired at {payload.expires:%Y-%m-%d %H:%M:%S} UTC, now is {now:%Y-%m-%d %H:%M:%S}",
+                    hint="publish again",
+                )
     return found
+
+
+def read_metadata(directory: Path) -> dict[str, bytes]:
+    """Read the metadata files of a repository, unverified, by name.
+
+    Raises:
+        RepositoryError: They can't be read, or one is larger than a client would take.
+    """
+    files = {}
+    try:
+        for path in sorted(directory.glob("*.json")):
+            with path.open("rb") as file:
+                files[path.name] = file.read(MAX_METADATA_BYTES + 1)
+            if len(files[path.name]) > MAX_METADATA_BYTES:
+                raise RepositoryError(f"{path}: found more than {MAX_METADATA_BYTES} bytes, expected less")
+    except OSError as error:
+        raise RepositoryError(f"{directory}: metadata can't be read: {error}") from error
+    if not files:
+        raise RepositoryError(
+            f"{directory}: found no metadata, expected {TIMESTAMP_NAME} and more", hint="is it DIR/repo/metadata?"
+        )
+    return files
 
 
 def write_metadata(

@@ -85,6 +85,6 @@ def verify(role: str, data: bytes, delegator: Root | Targets | None, kind: type[
     except (SignerError, TufError, ValueError) as error:
         raise RepositoryError(
             f"role {role!r}: {error!r}",
-            hint="the keys at hand must be those that root.json and the policy name",
+            hint="it was changed after signing, or signed by other keys than root.json and its delegations name",
         ) from error
     return payload

@@ -117,7 +117,7 @@ def record_link(
         materials=_write_artifacts(materials),
         products=_write_artifacts(products),
         command=list(command),
-        environment={"tools": dict(sorted((tools or {}).items()))},
+        environment={"tools": dict(tools or {})},
     )
     return _sign(link, [signer])
 
@@ -252,7 +252,7 @@ def _sign(signable: Any, signers: Sequence[Signer]) -> bytes:
 
 
 def _write_artifacts(artifacts: Mapping[str, Digest]) -> dict[str, dict[str, str]]:
-    return {name: {digest.algorithm: digest.hex} for name, digest in sorted(artifacts.items())}
+    return {name: {digest.algorithm: digest.hex} for name, digest in artifacts.items()}
 
 
 def _write_key(key: Key) -> dict[str, Any]:

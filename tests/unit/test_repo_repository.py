@@ -3,22 +3,34 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+from tuf.api.exceptions import DownloadHTTPError
+from tuf.api.metadata import DelegatedRole, Metadata, Root, Snapshot, Targets, Timestamp
+from tuf.ngclient import Updater
+from tuf.ngclient.fetcher import FetcherInterface
 
 from packager.model.errors import KeyMaterialError, RepositoryError, SpaceError
 from packager.model.policy import KeyPolicy, RolePolicy
+from packager.repo import repository
 from packager.repo.ceremony import prepare_root, read_root
 from packager.repo.files import write_once
-from packager.repo.repository import Authority, Contents, sign_metadata, verify_metadata, write_metadata
+from packager.repo.repository import (
+    MAX_METADATA_BYTES,
+    Authority,
+    Contents,
+    read_metadata,
+    sign_metadata,
+    verify_metadata,
+    write_metadata,
+)
 from packager.repo.signing import sign
-from packager.repo.targets_set import Chain, delegated_paths
+from packager.repo.targets_set import Chain, delegated_paths, read_chain_targets
 from packager.vehicle.head import MIN_HEAD_BYTES, SignedHead
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.targets import BundleTarget, ImageTarget, read_target
@@ -370,3 +382,114 @@ def test_metadata_of_a_whole_car_is_small(authority: Authority) -> None:
         {"body": hardware_ids}, {"body": targets}, Chain({"root.layout": b"{}"}, [authority.keys["owner"]])
     )
     assert sum(map(len, sign_metadata(authority, contents, NOW).values())) < 300_000
+
+
+class DirectoryFetcher(FetcherInterface):
+    """Serves a directory to the reference client."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.fetched: list[str] = []
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        name = url.rsplit("/", 1)[1]
+        self.fetched.append(name)
+        try:
+            yield (self.directory / name).read_bytes()
+        except FileNotFoundError as error:
+            raise DownloadHTTPError("not found", 404) from error
+
+
+def test_the_reference_client_reads_it(tmp_path: Path, authority: Authority, contents: Contents) -> None:
+    write_metadata(tmp_path / "repo", authority, contents, NOW)
+    fetcher = DirectoryFetcher(tmp_path / "repo")
+    (tmp_path / "client").mkdir()
+    updater = Updater(
+        str(tmp_path / "client"), "http://car.example/metadata", fetcher=fetcher, bootstrap=authority.root
+    )
+    updater._trusted_set.reference_time = NOW
+    updater.refresh()
+    expected = bundle_target("DME-1", "3", "2")
+    entry = updater.get_targetinfo(expected.path)
+    assert entry is not None
+    assert read_target(entry.path, entry.length, entry.hashes, entry.custom) == expected
+    assert updater.get_targetinfo("DME-1/4/image") is None
+    assert updater.get_targetinfo("chain/root.layout") is not None
+    assert "1.powertrain.json" in fetcher.fetched
+    assert "1.body.json" not in fetcher.fetched
+
+
+@pytest.mark.parametrize(
+    ("after", "expired"), [(timedelta(days=14, seconds=-1), None), (timedelta(days=14), "timestamp")]
+)
+def test_expiry_is_judged_by_the_given_time(
+    authority: Authority, contents: Contents, after: timedelta, expired: str | None
+) -> None:
+    files, root = sign_metadata(authority, contents, NOW), read_root(authority.root)
+    verify_metadata(files, root)
+    if expired is None:
+        verify_metadata(files, root, NOW + after)
+    else:
+        with pytest.raises(RepositoryError, match=f"role '{expired}': expired at 2026-03-15"):
+            verify_metadata(files, root, NOW + after)
+
+
+def test_verify_finds_a_target_outside_its_domain(
+    authority: Authority, contents: Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sign_metadata(authority, contents, NOW)
+    monkeypatch.setattr(DelegatedRole, "is_delegated_path", lambda self, path: not path.startswith("BDC-1"))
+    with pytest.raises(RepositoryError, match=r"role 'body': found target 'BDC-1/9/.*expected only BDC-1/\*/\*"):
+        verify_metadata(files, read_root(authority.root))
+
+
+def test_too_much_for_a_client_is_not_published(
+    tmp_path: Path, authority: Authority, contents: Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = max(map(len, sign_metadata(authority, contents, NOW).values()))
+    monkeypatch.setattr(repository, "MAX_METADATA_BYTES", longest)
+    sign_metadata(authority, contents, NOW)
+    monkeypatch.setattr(repository, "MAX_METADATA_BYTES", longest - 1)
+    with pytest.raises(RepositoryError, match=f"found {longest} bytes, a client takes {longest - 1}"):
+        write_metadata(tmp_path / "m", authority, contents, NOW)
+    assert not (tmp_path / "m").exists()
+
+
+def test_metadata_is_read_from_its_directory(tmp_path: Path, authority: Authority, contents: Contents) -> None:
+    with pytest.raises(RepositoryError, match="found no metadata"):
+        read_metadata(tmp_path)
+    write_metadata(tmp_path, authority, contents, NOW)
+    assert read_metadata(tmp_path) == sign_metadata(authority, contents, NOW)
+    (tmp_path / "2.root.json").write_bytes(b"x" * MAX_METADATA_BYTES)
+    read_metadata(tmp_path)
+    (tmp_path / "2.root.json").write_bytes(b"x" * (MAX_METADATA_BYTES + 1))
+    with pytest.raises(RepositoryError, match="more than 5000000"):
+        read_metadata(tmp_path)
+
+
+def test_chain_files_are_exactly_those_signed(authority: Authority, contents: Contents) -> None:
+    top = verify_metadata(sign_metadata(authority, contents, NOW), read_root(authority.root))["targets"]
+    files = dict(contents.chain.files)
+    chain = read_chain_targets(top, files)
+    assert chain.files == files
+    assert list(chain.layout_keys) == [authority.keys["owner"]]
+    assert chain.layout_keys[0].unrecognized_fields == authority.keys["owner"].unrecognized_fields
+    for changed, message in (
+        ({**files, "more.link": b""}, "a file that is not signed"),
+        ({"root.layout": files["root.layout"]}, "no file for what is signed"),
+        ({**files, "root.layout": b"{lay0ut}"}, "root.layout"),
+        ({**files, "root.layout": b"{layout}\n"}, "root.layout"),
+    ):
+        with pytest.raises(RepositoryError, match=message):
+            read_chain_targets(top, changed)
+
+
+@pytest.mark.parametrize("custom", [None, {}, {"in-toto": 3}, {"in-toto": {"keys": []}}, {"in-toto": {"keys": [{}]}}])
+def test_layout_keys_must_be_signed_beside_the_layout(authority: Authority, contents: Contents, custom: object) -> None:
+    top = verify_metadata(sign_metadata(authority, contents, NOW), read_root(authority.root))["targets"]
+    top.targets["chain/root.layout"].unrecognized_fields["custom"] = custom
+    with pytest.raises(RepositoryError, match="chain/root"):
+        read_chain_targets(top, contents.chain.files)
+    del top.targets["chain/root.layout"]
+    with pytest.raises(RepositoryError, match="layout"):
+        read_chain_targets(top, {"diff.0123abcd.link": b"{link}"})

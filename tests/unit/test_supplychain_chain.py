@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
 from packager.model.errors import ConfigError, KeyMaterialError, SupplyChainError
 from packager.model.policy import KeyPolicy, RolePolicy
+from packager.supplychain import intoto
 from packager.supplychain.chain import VerifiedChain, read_chain, verify_chain
 from packager.supplychain.envelope import open_envelope, verify_link, verify_previous
 from packager.supplychain.intoto import ReleaseId, SignedLayout, link_name, make_layout, record_link
@@ -628,3 +630,22 @@ def test_two_chains_at_once(build: Build) -> None:
         for result in bad_results:
             with pytest.raises(SupplyChainError, match="step 'publish', products"):
                 result.result()
+
+
+def test_in_toto_runs_for_one_chain_at_a_time(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps its trace in a global."""
+    inside = 0
+    most = 0
+
+    def verify(*_: object, **__: object) -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.002)
+        inside -= 1
+
+    monkeypatch.setattr(intoto, "in_toto_verify", verify)
+    with ThreadPoolExecutor(4) as pool:
+        for result in [pool.submit(build.verify) for _ in range(8)]:
+            result.result()
+    assert most == 1
