@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 from tuf.api.metadata import Key, Role, Root
 
@@ -12,10 +11,9 @@ from packager.model.errors import KeyMaterialError, RepositoryError
 from packager.model.policy import KeyPolicy, RolePolicy
 from packager.repo.files import write_once
 from packager.repo.keys import DEMO_MARKER, load_public_keys, load_signers, root_path
-from packager.repo.signing import expiry, sign, verify
-
-MAX_ROOT_BYTES: Final = 512_000
-"""As TUF clients bound it (python-tuf `UpdaterConfig.root_max_length`)."""
+from packager.repo.signing import expiry, sign
+from packager.vehicle import trust
+from packager.vehicle.errors import UntrustedError
 
 
 def create_root(policy: KeyPolicy, directory: Path, issued_at: datetime) -> bool:
@@ -91,7 +89,7 @@ def load_root(directory: Path) -> bytes:
     path = root_path(directory)
     try:
         with path.open("rb") as file:
-            return file.read(MAX_ROOT_BYTES + 1)
+            return file.read(trust.MAX_ROOT_BYTES + 1)
     except OSError as error:
         raise KeyMaterialError(
             f"{path}: {error.strerror or error}; expected the signed root", hint="make keys"
@@ -99,17 +97,12 @@ def load_root(directory: Path) -> bytes:
 
 
 def read_root(data: bytes) -> Root:
-    """Parse a root and verify that it is signed by its own keys.
+    """Verify a root as a vehicle does: strict form, signed by its own threshold of different keys.
 
     Raises:
-        RepositoryError: It is not a root, or too few of its keys signed it.
+        RepositoryError: It does not hold.
     """
-    if len(data) > MAX_ROOT_BYTES:
-        raise RepositoryError(f"root: found more than {MAX_ROOT_BYTES} bytes, expected a root")
-    root = verify("root", data, None, Root)
-    contents = [str(key.keyval) for key in root.keys.values()]
-    if len(set(contents)) != len(contents):
-        raise RepositoryError(
-            "root: found one key under two key ids, expected different keys; it could meet a threshold alone"
-        )
-    return root
+    try:
+        return trust.read_root(data)
+    except UntrustedError as error:
+        raise RepositoryError(str(error), hint="the root was changed after it was signed; restore it") from error

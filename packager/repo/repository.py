@@ -10,24 +10,21 @@ from pathlib import Path
 from typing import Final
 
 from securesystemslib.signer import Signer
-from tuf.api.exceptions import RepositoryError as TufError
-from tuf.api.metadata import Key, MetaFile, Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Key, MetaFile, Snapshot, Timestamp
 
 from packager.model.errors import RepositoryError, SpaceError
 from packager.model.policy import KeyPolicy
 from packager.repo.ceremony import read_root
 from packager.repo.files import write_once
-from packager.repo.signing import expiry, sign, verify
+from packager.repo.signing import expiry, sign
 from packager.repo.targets_set import Chain, prepare_domains, prepare_targets
-from packager.vehicle.errors import ResourceError
+from packager.vehicle.errors import ResourceError, UntrustedError
 from packager.vehicle.identity import SHA256, Digest
+from packager.vehicle.metadata_store import MemoryStorage, NotFoundError, initialise, refresh
 from packager.vehicle.storage import write_atomically
 from packager.vehicle.targets import BundleTarget, ImageTarget
 
 TIMESTAMP_NAME: Final = "timestamp.json"
-MAX_METADATA_BYTES: Final = 5_000_000
-"""As TUF clients bound a targets role (python-tuf `UpdaterConfig.targets_max_length`)."""
-
 _FILE_MODE: Final = 0o644
 
 
@@ -83,7 +80,8 @@ def sign_metadata(authority: Authority, contents: Contents, issued_at: datetime,
     root = read_root(authority.root)
     if root.is_expired(issued_at):
         raise RepositoryError(
-            f"root: expired at {root.expires:%Y-%m-%d %H:%M:%S} UTC, before the time of issue {issued_at:%Y-%m-%d}"
+            f"root.json: expired at {root.expires:%Y-%m-%dT%H:%M:%SZ}, the time of issue is {issued_at:%Y-%m-%dT%H:%M:%SZ}",
+            hint="sign a new root",
         )
     files = {f"{root.version}.root.json": authority.root}
 
@@ -107,77 +105,35 @@ def sign_metadata(authority: Authority, contents: Contents, issued_at: datetime,
         snapshot_meta=_describe(snapshot_data, version),
     )
     files[TIMESTAMP_NAME] = sign("timestamp", timestamp, policy.timestamp, signers)
-    for name, data in files.items():
-        if len(data) > MAX_METADATA_BYTES:
-            raise RepositoryError(
-                f"{name}: found {len(data)} bytes, a client takes {MAX_METADATA_BYTES}", hint="split the domain"
-            )
-    verify_metadata(files, root, issued_at)
+    expected = [target for targets in contents.targets.values() for target in targets]
+    if verify_metadata(files, authority.root, issued_at) != sorted(expected, key=lambda target: target.path):
+        raise RepositoryError("metadata: a vehicle would find other targets than those of the release")
     return files
 
 
-def verify_metadata(files: Mapping[str, bytes], root: Root, now: datetime | None = None) -> dict[str, Targets]:
-    """Verify a complete set of metadata the way a client walks it: root, timestamp, snapshot, targets, every domain and its paths.
+def verify_metadata(files: Mapping[str, bytes], root: bytes, now: datetime) -> list[ImageTarget | BundleTarget]:
+    """Verify a complete set of metadata with the vehicle's own code, so that nothing is published that no vehicle would take.
 
     Args:
         files: Contents by file name.
-        root: Verified.
-        now: Time to judge expiry by, in UTC; None if that does not matter.
+        root: The root that is trusted.
+        now: Time to judge expiry by, in UTC.
 
     Returns:
-        The verified targets roles by name: ``targets`` and the domains.
+        Every image and bundle that a vehicle finds in it, sorted by path.
 
     Raises:
-        RepositoryError: A file is missing, too few keys signed it, its version, length or hash differs from what signed metadata says,
-            a domain has a target outside its paths, or something expired.
+        RepositoryError: It does not hold, or a file is missing.
     """
-    timestamp = verify("timestamp", _file(files, TIMESTAMP_NAME), root, Timestamp)
-    snapshot = verify("snapshot", _fetch(files, "snapshot", timestamp.snapshot_meta), root, Snapshot)
-    if "targets.json" not in snapshot.meta:
-        raise RepositoryError("snapshot: found no targets.json, expected it")
-    top = verify("targets", _fetch(files, "targets", snapshot.meta["targets.json"]), root, Targets)
-    delegations = (top.delegations.roles or {}) if top.delegations else {}
-    found = {"targets": top}
-    for role, delegation in delegations.items():
-        meta = snapshot.meta.get(f"{role}.json")
-        if meta is None:
-            raise RepositoryError(f"snapshot: found no {role}.json, expected every delegated role")
-        found[role] = verify(role, _fetch(files, role, meta), top, Targets)
-        for path in found[role].targets:
-            if not delegation.is_delegated_path(path):
-                raise RepositoryError(
-                    f"role {role!r}: found target {path!r}, expected only {', '.join(delegation.paths or ())}"
-                )
-    if now is not None:
-        for name, payload in {"root": root, "timestamp": timestamp, "snapshot": snapshot, **found}.items():
-            if payload.is_expired(now):
-                raise RepositoryError(
-                    f"role {name!r}: expired at {payload.expires:%Y-%m-%d %H:%M:%S} UTC, now is {now:%Y-%m-%d %H:%M:%S}",
-                    hint="publish again",
-                )
-    return found
-
-
-def read_metadata(directory: Path) -> dict[str, bytes]:
-    """Read the metadata files of a repository, unverified, by name.
-
-    Raises:
-        RepositoryError: They can't be read, or one is larger than a client would take.
-    """
-    files = {}
+    storage = MemoryStorage()
     try:
-        for path in sorted(directory.glob("*.json")):
-            with path.open("rb") as file:
-                files[path.name] = file.read(MAX_METADATA_BYTES + 1)
-            if len(files[path.name]) > MAX_METADATA_BYTES:
-                raise RepositoryError(f"{path}: found more than {MAX_METADATA_BYTES} bytes, expected less")
-    except OSError as error:
-        raise RepositoryError(f"{directory}: metadata can't be read: {error}") from error
-    if not files:
+        initialise(storage, root)
+        return refresh(storage, _Files(files), now).delegations.everything()
+    except (UntrustedError, NotFoundError) as error:
         raise RepositoryError(
-            f"{directory}: found no metadata, expected {TIMESTAMP_NAME} and more", hint="is it DIR/repo/metadata?"
-        )
-    return files
+            f"metadata: a vehicle would refuse it: {error}",
+            hint="the keys must be those that root.json and the policy name",
+        ) from error
 
 
 def write_metadata(
@@ -222,7 +178,7 @@ def write_metadata(
             if name not in standing:
                 write_new(directory / name, data, _FILE_MODE)
         written = {name: (directory / name).read_bytes() for name in versioned}
-        verify_metadata({**written, TIMESTAMP_NAME: files[TIMESTAMP_NAME]}, read_root(authority.root))
+        verify_metadata({**written, TIMESTAMP_NAME: files[TIMESTAMP_NAME]}, authority.root, issued_at)
         write_atomically(directory / TIMESTAMP_NAME, files[TIMESTAMP_NAME])
     except (OSError, ResourceError) as error:
         raise SpaceError(f"{directory}: metadata can't be written: {error}") from error
@@ -233,18 +189,15 @@ def _describe(data: bytes, version: int) -> MetaFile:
     return MetaFile(version, len(data), {SHA256: Digest.of(data).hex})
 
 
-def _file(files: Mapping[str, bytes], name: str) -> bytes:
-    if name not in files:
-        raise RepositoryError(f"{name}: is missing, expected it beside {TIMESTAMP_NAME}")
-    return files[name]
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Serves metadata from memory; a `packager.vehicle.metadata_store.Fetcher`."""
 
+    files: Mapping[str, bytes]
 
-def _fetch(files: Mapping[str, bytes], role: str, meta: MetaFile) -> bytes:
-    data = _file(files, f"{meta.version}.{role}.json")
-    if meta.length is None or SHA256 not in (meta.hashes or {}):
-        raise RepositoryError(f"{role}: found no length or no {SHA256} in signed metadata, expected both")
-    try:
-        meta.verify_length_and_hashes(data)
-    except TufError as error:
-        raise RepositoryError(f"{meta.version}.{role}.json: {error}") from error
-    return data
+    def fetch(self, path: str, max_bytes: int) -> bytes:
+        if path not in self.files:
+            raise NotFoundError(f"{path}: is missing")
+        if len(self.files[path]) > max_bytes:
+            raise UntrustedError(f"{path}: found {len(self.files[path])} bytes, expected at most {max_bytes}")
+        return self.files[path]

@@ -1,4 +1,4 @@
-"""Signs one payload with the keys of its role, and checks the result the way a client will. Payloads are prepared elsewhere."""
+"""Signs one payload with the keys of its role. Payloads are prepared elsewhere, and what was signed is checked elsewhere, too."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,6 @@ from tuf.api.serialization.json import JSONSerializer
 
 from packager.model.errors import KeyMaterialError, RepositoryError
 from packager.model.policy import RolePolicy
-from packager.model.strict_json import parse_json
 
 Payload = TypeVar("Payload", Root, Timestamp, Snapshot, Targets)
 
@@ -57,34 +56,3 @@ def sign(role: str, payload: Payload, policy: RolePolicy, signers: Mapping[str, 
         except (SignerError, TufError, ValueError, OSError) as error:
             raise KeyMaterialError(f"role {role!r}: key {name!r} can't sign: {error}") from error
     return metadata.to_bytes(JSONSerializer(compact=True))
-
-
-def verify(role: str, data: bytes, delegator: Root | Targets | None, kind: type[Payload]) -> Payload:
-    """Verify a metadata file with the keys and threshold that its delegator gives it, and return its payload.
-
-    Args:
-        role: Its name.
-        data: The file.
-        delegator: Verified payload that names the role's keys; None for a root, which names its own.
-        kind: Expected type of the payload.
-
-    Raises:
-        RepositoryError: It is not metadata of this kind, or too few of the role's keys signed it.
-    """
-    parse_json(data, f"role {role!r}", RepositoryError)
-    try:
-        metadata: Metadata[Payload] = Metadata.from_bytes(data)
-        payload = metadata.signed
-        if not isinstance(payload, kind):
-            raise RepositoryError(f"role {role!r}: found metadata of type {payload.type!r}, expected {kind.type!r}")
-        if delegator is None and isinstance(payload, Root):
-            delegator = payload
-        if delegator is None:
-            raise RepositoryError(f"role {role!r}: found no delegator, expected one for all but the root")
-        delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-    except (SignerError, TufError, ValueError) as error:
-        raise RepositoryError(
-            f"role {role!r}: {error!r}",
-            hint="it was changed after signing, or signed by other keys than root.json and its delegations name",
-        ) from error
-    return payload

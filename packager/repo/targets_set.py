@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from securesystemslib.exceptions import Error as SignerError
-from tuf.api.exceptions import RepositoryError as TufError
 from tuf.api.metadata import DelegatedRole, Delegations, Key, TargetFile, Targets
 
 from packager.model.errors import RepositoryError
@@ -156,47 +154,6 @@ def prepare_targets(
         targets=entries,
         delegations=Delegations(dict(used), dict(roles)),
     )
-
-
-def read_chain_targets(top: Targets, files: Mapping[str, bytes]) -> Chain:
-    """Check that files are exactly the supply chain that the top-level targets role signed, and return it with its layout keys.
-
-    Args:
-        top: Verified top-level targets.
-        files: Content by file name, as found.
-
-    Raises:
-        RepositoryError: One is missing, one too many, differs from its signed length or hash, or the layout's keys are malformed.
-    """
-    signed = {
-        path.removeprefix(CHAIN_PREFIX): entry for path, entry in top.targets.items() if path.startswith(CHAIN_PREFIX)
-    }
-    for name in sorted(signed.keys() | files.keys()):
-        if name not in signed or name not in files:
-            found = "a file that is not signed" if name in files else "no file for what is signed"
-            raise RepositoryError(
-                f"target {CHAIN_PREFIX + name!r}: found {found}, expected both", hint="copy DIR/chain whole"
-            )
-        try:
-            signed[name].verify_length_and_hashes(files[name])
-        except TufError as error:
-            raise RepositoryError(f"target {CHAIN_PREFIX + name!r}: {error}") from error
-        if SHA256 not in signed[name].hashes:
-            raise RepositoryError(f"target {CHAIN_PREFIX + name!r}: found no {SHA256} in signed metadata, expected one")
-    if LAYOUT_NAME not in signed:
-        raise RepositoryError(
-            f"target {CHAIN_PREFIX + LAYOUT_NAME!r}: is not signed, expected the layout of the supply chain"
-        )
-    try:
-        fields = [dict(key) for key in signed[LAYOUT_NAME].custom["in-toto"]["keys"]]
-        keys = [Key.from_dict(key.pop("keyid"), key) for key in fields]
-    except (SignerError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RepositoryError(
-            f"target {CHAIN_PREFIX + LAYOUT_NAME!r}: {error!r}; expected the layout's keys in custom"
-        ) from error
-    if not keys:
-        raise RepositoryError(f"target {CHAIN_PREFIX + LAYOUT_NAME!r}: found no keys in custom, expected the layout's")
-    return Chain(dict(files), keys)
 
 
 def write_key(key: Key) -> dict[str, Any]:
