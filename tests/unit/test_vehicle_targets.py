@@ -1,0 +1,131 @@
+"""Target paths and custom fields: what is signed is read strictly."""
+
+import json
+from typing import Any
+
+import pytest
+
+from packager.vehicle.errors import UntrustedError
+from packager.vehicle.head import MAX_HEAD_BYTES, MIN_HEAD_BYTES, SignedHead
+from packager.vehicle.identity import Digest, ImageId
+from packager.vehicle.manifest import MAX_IMAGE_BYTES, MAX_RELEASE_COUNTER
+from packager.vehicle.targets import BundleTarget, ImageTarget, bundle_path, read_target
+
+NEW = ImageId(1000, Digest.of(b"new"))
+OLD = ImageId(900, Digest.of(b"old"))
+IMAGE = ImageTarget("DME-8.4", "7.0.45", NEW, 45, ("DME-8.4", "DME-8.6"))
+DELTA = BundleTarget("DME-8.4", "7.0.45", 300, Digest.of(b"file"), OLD, NEW, SignedHead(200, Digest.of(b"head")))
+FULL = BundleTarget("DME-8.4", "7.0.45", 300, Digest.of(b"file"), None, NEW, SignedHead(200, Digest.of(b"head")))
+
+
+def as_signed(target: ImageTarget | BundleTarget) -> dict[str, Any]:
+    """Return the arguments of `read_target` as they come out of JSON."""
+    is_image = isinstance(target, ImageTarget)
+    length, digest = (
+        (target.image.length_bytes, target.image.digest) if is_image else (target.length_bytes, target.digest)
+    )
+    given = {"path": target.path, "length_bytes": length, "hashes": {"sha256": digest.hex}, "custom": target.custom}
+    return json.loads(json.dumps(given))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("target", [IMAGE, DELTA, FULL], ids=["image", "delta", "full"])
+def test_targets_come_back(target: ImageTarget | BundleTarget) -> None:
+    assert read_target(**as_signed(target)) == target
+
+
+def test_paths() -> None:
+    assert IMAGE.path == "DME-8.4/7.0.45/image"
+    assert DELTA.path == f"DME-8.4/7.0.45/{OLD.digest.hex}.bundle" == bundle_path("DME-8.4", "7.0.45", OLD)
+    assert FULL.path == "DME-8.4/7.0.45/full.bundle"
+
+
+GONE = object()
+
+
+def changed(target: ImageTarget | BundleTarget, where: str, value: object) -> dict[str, Any]:
+    given = as_signed(target)
+    place: Any = given
+    *parents, last = where.split("/")
+    for parent in parents:
+        place = place[parent]
+    if value is GONE:
+        del place[last]
+    else:
+        place[last] = value
+    return given
+
+
+@pytest.mark.parametrize(
+    ("target", "where", "value"),
+    [
+        *(
+            (target, "path", path)
+            for target in (IMAGE, DELTA)
+            for path in ("", "image", "a/b/c/d", "../7.0.45/image", "DME-8.4/../image")
+        ),
+        (IMAGE, "path", "/7.0.45/image"),
+        (IMAGE, "path", "DME-8.4/7.0.45/other"),
+        (IMAGE, "path", "other/7.0.45/image"),
+        (DELTA, "path", "other/7.0.45/full.bundle"),
+        (DELTA, "path", FULL.path),
+        (FULL, "path", DELTA.path),
+        *(
+            (target, "hashes", value)
+            for target in (IMAGE, FULL)
+            for value in ({}, {"sha512": "0" * 128}, {"sha256": "0" * 63})
+        ),
+        (IMAGE, "hashes/sha256", 5),
+        (IMAGE, "hashes/sha256", NEW.digest.hex.upper()),
+        (IMAGE, "custom", None),
+        (IMAGE, "length_bytes", 0),
+        (IMAGE, "length_bytes", MAX_IMAGE_BYTES + 1),
+        (IMAGE, "length_bytes", True),
+        (IMAGE, "custom/release_counter", GONE),
+        (IMAGE, "custom/release_counter", -1),
+        (IMAGE, "custom/release_counter", MAX_RELEASE_COUNTER + 1),
+        (IMAGE, "custom/release_counter", 4.0),
+        (IMAGE, "custom/release_counter", "4"),
+        (IMAGE, "custom/hardware_ids", GONE),
+        (IMAGE, "custom/hardware_ids", "DME-8.4"),
+        (IMAGE, "custom/hardware_ids", ["DME-8.6"]),
+        (IMAGE, "custom/hardware_ids", ["DME-8.4", 5]),
+        (IMAGE, "custom/hardware_ids", ["DME-8.4", "../x"]),
+        (DELTA, "custom", None),
+        (DELTA, "custom/kind", GONE),
+        (DELTA, "custom/kind", "other"),
+        (DELTA, "custom/kind", "full"),
+        (DELTA, "custom/old", GONE),
+        (DELTA, "custom/old", "x"),
+        (DELTA, "custom/old/sha256", NEW.digest.hex),
+        (DELTA, "custom/old/length", 0),
+        (FULL, "custom/old", {"length": 1, "sha256": "0" * 64}),
+        (FULL, "custom/new", GONE),
+        (FULL, "custom/new/length", MAX_IMAGE_BYTES + 1),
+        (FULL, "custom/head", GONE),
+        (FULL, "custom/head", 3),
+        (FULL, "custom/head/length", MIN_HEAD_BYTES - 1),
+        (FULL, "custom/head/length", MAX_HEAD_BYTES + 1),
+        (FULL, "custom/head/sha256", ""),
+        (FULL, "length_bytes", 199),
+    ],
+)
+def test_signed_nonsense_is_not_trusted(target: ImageTarget | BundleTarget, where: str, value: object) -> None:
+    with pytest.raises(UntrustedError, match="target"):
+        read_target(**changed(target, where, value))
+
+
+@pytest.mark.parametrize(
+    ("target", "where", "value"),
+    [
+        (IMAGE, "length_bytes", 1),
+        (IMAGE, "length_bytes", MAX_IMAGE_BYTES),
+        (IMAGE, "custom/release_counter", 0),
+        (IMAGE, "custom/release_counter", MAX_RELEASE_COUNTER),
+        (IMAGE, "hashes/sha512", "ignored"),
+        (IMAGE, "custom/later", "ignored"),
+        (FULL, "custom/head/length", MIN_HEAD_BYTES),
+        (FULL, "length_bytes", 200),
+    ],
+)
+def test_limits_from_inside(target: ImageTarget | BundleTarget, where: str, value: object) -> None:
+    assert read_target(**changed(target, where, value))
