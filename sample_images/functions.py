@@ -115,26 +115,26 @@ def plan_function(isa: InstructionSet, key: str, number: int, most_pieces: int) 
     return _plan(isa, number, elements, (_field_values(body, key, "fields", number),))
 
 
-def edit_function(isa: InstructionSet, plan: FunctionPlan, original_pieces: int, key: str, edit: int) -> FunctionPlan:
+def edit_function(isa: InstructionSet, plan: FunctionPlan, key: str, edit: int, *, may_grow: bool) -> FunctionPlan:
     """Change a function a little, as a bug fix does: insert or remove a piece, change constants and registers, or call another one.
 
     Args:
         isa: Its instruction set.
         plan: The function before.
-        original_pieces: How many pieces it had at first; it never grows by more than one.
         key: Names the module's random stream.
         edit: Number of the edit within the function.
+        may_grow: Whether a piece may be inserted; otherwise one is removed instead.
     """
     words = digest(12, key, "edit", plan.number, edit)
     lengths = _catalogue(isa).lengths
     elements, fields = list(plan.elements), _split(plan, lengths)
     index = words[1] % len(elements)
     match words[0] % 4:
-        case 0 if len(elements) <= original_pieces:
+        case 0 if may_grow:
             (added,) = _elements(words[4:8])
             elements.insert(index, added)
             fields.insert(index, _field_values(lengths[added[0]], key, "inserted", plan.number, edit))
-        case 0:
+        case 0 if len(elements) > 2:
             del elements[index]
             del fields[index]
         case 1:

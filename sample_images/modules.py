@@ -81,7 +81,6 @@ def plan_module(growth: Growth, index: int) -> ModulePlan:
             break
         functions.append(plan)
         length += plan.length_bytes
-    original = {plan.number: len(plan.elements) for plan in functions}
     count = len(functions)
     data_edits = []
     for step in range(1, growth.version + 1):
@@ -89,14 +88,13 @@ def plan_module(growth: Growth, index: int) -> ModulePlan:
         if draw[0] >= _TOUCHED_OF_256 and step % growth.modules != index:
             continue
         data_edits.append(step)
-        position = int.from_bytes(draw[2:], "little")
-        if draw[1] & 1 and len(functions) <= count:
-            added = plan_function(isa, key, count + step, min(most_pieces, 8))
-            original[added.number] = len(added.elements)
-            functions.insert(position % len(functions), added)
-        elif draw[1] & 1:
-            del functions[position % len(functions)]
-        _edit_some(growth, key, functions, original, step)
+        place = int.from_bytes(draw[2:], "little") % len(functions)
+        if draw[1] & 1 and length < growth.code_bytes:
+            functions.insert(place, plan_function(isa, key, count + step, min(most_pieces, 8)))
+            length += functions[place].length_bytes
+        elif draw[1] & 1 and len(functions) > 2:
+            length -= functions.pop(place).length_bytes
+        length = _edit_some(growth, key, functions, length, step)
     if index == 0:
         _apply_known_edit(growth, key, functions)
     rodata = plan_rodata(key, growth.code_bytes, tuple(data_edits))
@@ -104,13 +102,17 @@ def plan_module(growth: Growth, index: int) -> ModulePlan:
     return ModulePlan(tuple(functions), count, rodata, code, code + rodata.length_bytes(isa.pointer_bytes))
 
 
-def _edit_some(growth: Growth, key: str, functions: list[FunctionPlan], original: dict[int, int], step: int) -> None:
+def _edit_some(growth: Growth, key: str, functions: list[FunctionPlan], length: int, step: int) -> int:
+    """Edit some functions; return the length of all. It stays about what was planned, so that no version outgrows the flash."""
     edits = max(1, len(functions) * growth.change_percent // 100)
     draws = digest(2 * edits, key, "edited", step)
     for number in range(edits):
         place = int.from_bytes(draws[2 * number : 2 * number + 2], "little") % len(functions)
-        plan = functions[place]
-        functions[place] = edit_function(growth.isa, plan, original[plan.number], key, step * 1000 + number)
+        before = functions[place]
+        may_grow = length < growth.code_bytes
+        functions[place] = edit_function(growth.isa, before, key, step * 1000 + number, may_grow=may_grow)
+        length += functions[place].length_bytes - before.length_bytes
+    return length
 
 
 def _apply_known_edit(growth: Growth, key: str, functions: list[FunctionPlan]) -> None:

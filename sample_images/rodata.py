@@ -61,7 +61,7 @@ def plan_rodata(key: str, code_bytes: int, edits: tuple[int, ...]) -> Rodata:
     pointers = list(struct.unpack(f"<{count}H", digest(2 * count, key, "pointers")))
     for edit in edits:
         draw = digest(4, key, "data edit", edit)
-        texts[draw[0] % count] += f" v{edit}"
+        texts[draw[0] % count] = f"{texts[draw[0] % count].partition(' v')[0]} v{edit}"
         values[draw[1] % len(values)] += 1 + draw[2]
         pointers[draw[3] % count] ^= 2
     encoded = [text.encode() + b"\0" for text in texts]

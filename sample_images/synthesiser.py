@@ -4,6 +4,7 @@ The flash holds, in this order: vector table, version text, modules of functions
 maps, CRC-32 of all before. The same `FirmwareSpec` gives the same bytes on every machine.
 """
 
+import contextlib
 import os
 import zlib
 from collections.abc import Iterator
@@ -157,7 +158,8 @@ def synthesise(spec: FirmwareSpec) -> Iterator[bytes]:
         crc = zlib.crc32(chunk, crc)
         length += len(chunk)
         yield chunk
-    yield (b"\xff" * (spec.flash_bytes - length - _CRC_BYTES)) + crc.to_bytes(_CRC_BYTES, "little")
+    rest = b"\xff" * (spec.flash_bytes - length - _CRC_BYTES)
+    yield rest + zlib.crc32(rest, crc).to_bytes(_CRC_BYTES, "little")
 
 
 def _parts(spec: FirmwareSpec) -> Iterator[bytes]:
@@ -210,4 +212,5 @@ def write_firmware(spec: FirmwareSpec, path: Path) -> None:
     except OSError as error:
         raise SpaceError(f"{path}: can't be written: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
