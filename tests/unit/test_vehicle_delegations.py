@@ -126,7 +126,7 @@ def test_a_role_is_verified_by_each_of_its_delegators(repository: RepositorySimu
     repository.add_image("shared", "dsc", "1", 1, b"forged")
     trusted = _trusted(repository)
     assert _paths(trusted, "bdc") == ["bdc/1/image"]
-    with pytest.raises(UntrustedError, match="shared.json: signed by 0 different keys"):
+    with pytest.raises(UntrustedError, match=r"shared.json: signed by 0 different keys"):
         _paths(trusted, "dsc")
 
 
@@ -150,7 +150,7 @@ def test_a_role_that_the_repository_lacks_may_come_later(repository: RepositoryS
     repository.delegate("body", ["bdc/*/*"])
     trusted = _trusted(repository)
     del repository.files["1.body.json"]
-    with pytest.raises(NotFoundError, match="1.body.json"):
+    with pytest.raises(NotFoundError, match=r"1.body.json"):
         _paths(trusted, "bdc")
 
 

@@ -152,7 +152,7 @@ def test_a_good_root_before_a_bad_one_is_kept(car: Car, repository: RepositorySi
 def test_an_expired_root_is_refused_only_at_the_end_of_the_chain(car: Car, repository: RepositorySimulator) -> None:
     repository.root.expires = NOW
     repository.rotate("root")
-    with pytest.raises(ExpiredError, match="root.json version 2: expired at 2026-07-01T12:00:00Z"):
+    with pytest.raises(ExpiredError, match=r"root.json version 2: expired at 2026-07-01T12:00:00Z"):
         car.refresh()
     repository.root.expires = LATER
     repository.rotate("root")
@@ -194,7 +194,7 @@ def test_the_threshold_holds_from_both_sides(signing: int, is_enough: bool) -> N
     if is_enough:
         assert trusted.delegations.of_hardware("bdc")
     else:
-        with pytest.raises(UntrustedError, match="body.json: signed by 1 different keys .* expected 2"):
+        with pytest.raises(UntrustedError, match=r"body.json: signed by 1 different keys .* expected 2"):
             trusted.delegations.of_hardware("bdc")
 
 
@@ -208,7 +208,7 @@ def test_one_key_under_two_ids_counts_once() -> None:
     repository.publish()
     role = Metadata[Any].from_bytes(repository.files["1.body.json"])
     repository.targets.verify_delegate("body", role.signed_bytes, role.signatures)  # the library is content
-    with pytest.raises(UntrustedError, match="signed by 1 different keys .* expected 2"):
+    with pytest.raises(UntrustedError, match=r"signed by 1 different keys .* expected 2"):
         Car(repository).refresh().delegations.of_hardware("bdc")
 
 
@@ -332,7 +332,7 @@ def test_an_expired_delegated_role_is_refused(car: Car, repository: RepositorySi
     """CVE-2026-6967."""
     repository.delegated["body"].expires = NOW
     repository.publish()
-    with pytest.raises(ExpiredError, match="body.json version 2: expired"):
+    with pytest.raises(ExpiredError, match=r"body.json version 2: expired"):
         car.refresh().delegations.of_hardware("bdc")
     assert "body.json" not in car.storage.files
 
@@ -504,7 +504,7 @@ def test_recovery_survives_a_power_cut_between_its_writes(car: Car, repository: 
     repository.publish(bump=False)
     stored = dict(car.storage.files)
 
-    class Cut(Exception):
+    class CutError(Exception):
         pass
 
     class CutStorage(MemoryStorage):
@@ -513,7 +513,7 @@ def test_recovery_survives_a_power_cut_between_its_writes(car: Car, repository: 
         def _count(self) -> None:
             type(self).writes -= 1
             if type(self).writes < 0:
-                raise Cut
+                raise CutError
 
         def replace(self, name: str, data: bytes) -> None:
             self._count()
@@ -530,7 +530,7 @@ def test_recovery_survives_a_power_cut_between_its_writes(car: Car, repository: 
         try:
             refresh(storage, repository, NOW)
             assert writes == 5
-        except Cut:
+        except CutError:
             CutStorage.writes = 100
             assert refresh(storage, repository, NOW).timestamp.version == 2
 
@@ -550,7 +550,7 @@ def test_a_revoked_key_signs_no_more(car: Car, repository: RepositorySimulator) 
     repository.rotate("timestamp")
     repository.timestamp.version += 1
     repository.files["timestamp.json"] = repository.sign(repository.timestamp, old)
-    with pytest.raises(UntrustedError, match="timestamp.json: signed by 0 different keys"):
+    with pytest.raises(UntrustedError, match=r"timestamp.json: signed by 0 different keys"):
         car.refresh()
 
 
@@ -588,7 +588,7 @@ def test_every_flipped_byte_of_snapshot_and_targets_is_refused(
 def test_every_flipped_byte_of_a_delegated_role_is_refused(car: Car, repository: RepositorySimulator) -> None:
     for bad in _flips(repository.files["1.body.json"]):
         repository.files["1.body.json"] = bad
-        with pytest.raises(UntrustedError, match="body.json: found"):
+        with pytest.raises(UntrustedError, match=r"body.json: found"):
             car.refresh().delegations.of_hardware("bdc")
         assert "body.json" not in car.storage.files
 
@@ -612,5 +612,5 @@ def test_stored_metadata_is_read_without_the_network(car: Car) -> None:
     car.refresh().delegations.of_hardware("bdc")
     assert read_stored(car.storage, NOW).delegations.of_hardware("bdc")
     del car.storage.files["body.json"]
-    with pytest.raises(NotFoundError, match="body.json: version 1 was not fetched yet"):
+    with pytest.raises(NotFoundError, match=r"body.json: version 1 was not fetched yet"):
         read_stored(car.storage, NOW).delegations.of_hardware("bdc")
