@@ -185,7 +185,7 @@ def read_index(section, caps):
     need(windowed == (WINDOW in caps.ops) and hashed == (count > 1) and not numbered, "layout")
     implied = reads and not sourced
     need(not sourced or reads, "hashes of old parts that nothing reads")
-    need(not implied or (count == 1 and caps.old[0] <= 1 << 22 and caps.source == caps.old[0]), "implied hash")
+    need(not implied or (count == 1 and caps.old[0] <= 1 << 22 and caps.source >= caps.old[0]), "implied hash")
     records = []
     for position in range(count):
         op, coder, length = data.number(1), data.number(1), data.number(width)
@@ -297,7 +297,7 @@ def decode_bytes(coder, coded, length, caps, prefix):
         need(coded and coded[0] <= 224 and coded[0] % 9 + coded[0] // 9 % 5 <= 4, "LZMA properties")
         options = {"lc": coded[0] % 9, "lp": coded[0] // 9 % 5, "pb": coded[0] // 45, "dict_size": max(4096, length)}
         engine = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1, **options}])
-        content = engine.decompress(coded[1:])
+        content = run(engine, coded[1:])
         need(engine.eof and not engine.unused_data, "LZMA end")
     else:
         content = decode_zstd(coded, length, caps, prefix)
@@ -320,6 +320,13 @@ def decode_zstd(coded, length, caps, prefix):
     need(width and size == length and (size if single else window) <= caps.window, "content size or window")
     raw = zstandard.ZstdCompressionDict(prefix, zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
     engine = zstandard.ZstdDecompressor(dict_data=raw, max_window_size=1 << 27).decompressobj()
-    content = engine.decompress(b"\x28\xb5\x2f\xfd" + coded)
+    content = run(engine, b"\x28\xb5\x2f\xfd" + coded)
     need(engine.eof and not engine.unused_data, "zstd end")
     return content
+
+
+def run(engine, coded):
+    try:
+        return engine.decompress(coded)
+    except (lzma.LZMAError, zstandard.ZstdError) as error:
+        raise SpecCorruptError("malformed stream") from error

@@ -124,7 +124,7 @@ def write_bundle(
         coders=used,
         window_log2=window_log2,
         max_blob_bytes=max(len(block.blob) for block in blocks),
-        max_source_bytes=identity.old.length_bytes if implied and identity.old else max_source,
+        max_source_bytes=max(max_source, identity.old.length_bytes) if implied and identity.old else max_source,
         max_decoded_bytes=max(
             sum(column.decoded_bytes for column in columns), *(block.decoded_bytes for block in blocks)
         ),

@@ -172,10 +172,10 @@ def parse_index(section: memoryview, manifest: Manifest) -> BlockIndex:
         implied and (count > 1 or manifest.old_length_bytes > MAX_WHOLE_OLD_BYTES)
     ):
         raise CorruptError(f"{what}: hashes of the old parts are present or left out against the rules")
-    if implied and manifest.max_source_bytes != manifest.old_length_bytes:
+    if implied and manifest.max_source_bytes < manifest.old_length_bytes:
         raise CorruptError(
-            f"{what}: longest old part of {manifest.max_source_bytes} bytes, expected the whole old image of "
-            f"{manifest.old_length_bytes}, whose hash stands for it"
+            f"{what}: longest old part of {manifest.max_source_bytes} bytes, expected at least the "
+            f"{manifest.old_length_bytes} of the whole old image, whose hash stands for it"
         )
     checkpoints = []
     offset = longest = 0

@@ -17,7 +17,17 @@ from packager.vehicle.manifest import Op
 from packager.vehicle.profile import Coder
 from packager.vehicle.segments import Segment, SegmentMap
 from tests.faulty_storage import MemoryFile
-from tests.sample_bundles import BLOCK, Sample, column, delta_mixed, delta_one_block, window_one_block
+from tests.sample_bundles import (
+    BLOCK,
+    COPY,
+    Sample,
+    column,
+    delta_mixed,
+    delta_one_block,
+    make,
+    noise,
+    window_one_block,
+)
 
 MIXED = delta_mixed()
 HEAD = MIXED.head
@@ -216,3 +226,13 @@ def test_neighbouring_pieces_are_read_together_in_bounded_memory() -> None:
     assert make_block(head, record, b"", old) == new
     assert old.calls == -(-200_000 // GATHER_BYTES)
     assert old.longest <= GATHER_BYTES
+
+
+def test_a_small_old_image_may_be_read_many_times_over() -> None:
+    """With one block the whole old image is hashed, but the pieces may be longer together."""
+    old = noise(70, 21)
+    segments = [Segment(index * 18, index % 3, 18) for index in range(5)]
+    new = b"".join(old[s.old_offset : s.old_offset + 18] for s in segments)
+    sample = make("again", old, new, [COPY], segments)
+    assert sample.head.manifest.max_source_bytes == len(new)
+    assert make_block(sample.head, sample.head.index[0], b"", MemoryFile(0, content=old)) == new
