@@ -1,7 +1,6 @@
 """Makes a vehicle home for a car that a release finds in the field: configuration, and an old image in slot a of every ECU."""
 
 import hashlib
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -69,7 +68,7 @@ def make_car(release_file: Path, age: int, home: Path, vin: str) -> list[Install
         (temporary / "vehicle.toml").write_text(configuration)
         installed = [_install(ecu, age, temporary) for ecu in release.ecus]
         temporary.chmod(0o755)
-        os.replace(temporary, home)  # noqa: PTH105 - Path.rename would do the same, less clearly
+        temporary.replace(home)
     except OSError as error:
         raise SpaceError(f"{home}: can't be written: {error.strerror}") from error
     finally:
