@@ -6,7 +6,7 @@ import pytest
 
 from packager.vehicle.applier import Applier
 from packager.vehicle.blocks import NoOldImage, OldImage
-from packager.vehicle.errors import ResourceError, StateError
+from packager.vehicle.errors import CorruptError, ResourceError, StateError
 from packager.vehicle.identity import Digest
 from packager.vehicle.journal import JOURNAL_BYTES, MAX_FAILURES, Binding, Journal
 from tests.faulty_storage import KEEP_ALL, LOSE_ALL, LOSSES, REORDERED, MemoryFile, Power, PowerCut
@@ -40,6 +40,7 @@ class Machine:
                 applier.feed(self.sample.data[start : start + CHUNK_BYTES])
             assert applier.finish().image == self.head.manifest.new
         assert self.slot.content == self.sample.new
+        assert self.slot.synced == self.sample.new, "a verdict on what is not on the medium"
 
     def synced_offset(self) -> int:
         """Return the byte of the bundle up to which everything lies safe in the slot."""
@@ -48,6 +49,14 @@ class Machine:
             if self.slot.synced[start:end] != self.sample.new[start:end]:
                 return self.head.length_bytes + record.blob_offset
         return self.head.bundle_bytes
+
+    def journal_offset(self) -> int:
+        """Return the byte of the bundle up to which the journal says that blocks are done."""
+        position = Journal(self.journal, BINDING).entry.position
+        records = self.head.index
+        return self.head.length_bytes + (
+            records[position].blob_offset if position < len(records) else records.blobs_bytes
+        )
 
     def restart(self, loss: str, chance: random.Random) -> None:
         self.slot.restart(loss, chance)
@@ -71,6 +80,7 @@ def test_every_cut_ends_in_the_new_image(make: object, loss: str) -> None:
             machine.update(Power(cut_at))
         safe = machine.synced_offset()
         machine.restart(loss, random.Random(cut_at))
+        assert machine.journal_offset() <= machine.synced_offset(), "the journal promises what is not on the medium"
         machine.update(Power())
         assert machine.first_offset >= safe, "downloaded again what was on the medium"
     print(f"{sample.name}, {loss}: {steps} cut points")
@@ -194,3 +204,21 @@ def test_lost_journal_slots_cost_no_download(slots: tuple[int, ...]) -> None:
         machine.journal.content[at : at + 64] = b"\xff" * 64
     machine.update(Power())
     assert machine.first_offset >= safe
+
+
+def test_cuts_after_a_failure_that_left_unsynced_blocks() -> None:
+    sample = full_mixed()
+    wrong = bytearray(sample.data)
+    wrong[sample.head.length_bytes + sample.head.index[3].blob_offset] ^= 1
+    for cut_at in range(count_steps(sample)):
+        machine = Machine(sample)
+        machine.sample = Sample("", None, sample.new, bytes(wrong), sample.head_bytes)
+        with pytest.raises(CorruptError):
+            machine.update(Power())
+        machine.sample = sample
+        try:
+            machine.update(Power(cut_at))
+        except PowerCut:
+            machine.restart(LOSE_ALL, random.Random(cut_at))
+        assert machine.journal_offset() <= machine.synced_offset()
+        machine.update(Power())
