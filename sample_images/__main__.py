@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sample_images", description="Sample input for the packager.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("obtain", help="make all sample images: real ones by pip, others generated")
-    command.add_argument("--offline", action="store_true", help="do not ask the package registry; generate stand-ins for what is not in the cache")
+    command.add_argument(
+        "--offline", action="store_true", help="never ask the package registry; generate what is not cached"
+    )
     command.add_argument("--kind", action="append", metavar="KIND", help="only this kind (repeatable)")
     command.add_argument("--images", type=Path, default=_HERE / "images", metavar="DIR", help="default: %(default)s")
     command.add_argument("--cache", type=Path, default=_HERE / "cache", metavar="DIR", help="default: %(default)s")

@@ -98,7 +98,8 @@ class Registry:
         raise SupplyChainError(
             f"{image.file}: the registry answers, but pip did not deliver this file with SHA-256 {image.file_sha256}; pip says:\n"
             + (result.stderr or result.stdout)[-_SHOWN_CHARACTERS:].strip(),
-            hint="if the file has gone from the registry, build with generated images: obtain --offline",
+            hint=("" if image.package.is_wheel else "a source distribution needs setuptools 70.1 or newer beside pip; ")
+            + "if the file has gone from the registry, use generated images: obtain --offline",
         )
 
     def _run(self, pip: Sequence[str], *arguments: str) -> "subprocess.CompletedProcess[str]":

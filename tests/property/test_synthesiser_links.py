@@ -34,7 +34,7 @@ SPECS = st.builds(
     change_percent=st.integers(0, 100),
     known_edit=st.sampled_from(KnownEdit),
 )
-SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 Instruction = tuple[str, int, int | None]
 """Kind, address, and the address that it leads to."""
 
@@ -177,7 +177,7 @@ def test_the_same_specification_gives_the_same_bytes_and_the_next_version_others
 
 
 @pytest.mark.parametrize("isa", sorted(INSTRUCTION_SETS))
-@settings(SLOW, max_examples=15)
+@settings(SLOW, max_examples=10)
 @given(seed=st.integers(0, 1 << 32), version=st.integers(0, 20))
 def test_one_inserted_instruction_moves_the_target_of_calls_but_not_whom_they_call(
     isa: str, seed: int, version: int
