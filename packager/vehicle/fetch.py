@@ -27,6 +27,11 @@ RETRY_DELAYS_S: Final = (0.2, 1.0, 3.0)
 """Pauses before the attempts after the first; progress starts the count again."""
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
 _OK, _PARTIAL, _FORBIDDEN, _NOT_FOUND, _GONE, _NO_SUCH_RANGE = 200, 206, 403, 404, 410, 416
+_REQUEST_TIMEOUT, _TOO_MANY_REQUESTS, _SERVER_ERROR = 408, 429, 500
+
+
+class LastingError(TemporaryError):
+    """The server's answer would be the same at once; it may be another one after its operator acted."""
 
 
 class BundleSource(Protocol):
@@ -84,7 +89,7 @@ class HttpFetcher:
         while True:
             try:
                 return self._fetch_once(path, max_bytes)
-            except NotFoundError:
+            except (NotFoundError, LastingError):
                 raise
             except TemporaryError as error:
                 self._pause(attempts, error)
@@ -98,7 +103,7 @@ class HttpFetcher:
                     offset += len(chunk)
                     attempts = iter(RETRY_DELAYS_S)
                     yield chunk
-            except NotFoundError:
+            except (NotFoundError, LastingError):
                 raise
             except TemporaryError as error:
                 self._pause(attempts, error)
@@ -124,7 +129,8 @@ class HttpFetcher:
         """Yield what one connection gives; ends at `length_bytes`.
 
         Raises:
-            TemporaryError: It ended before.
+            LastingError: It ended before.
+            TemporaryError: The connection broke.
         """
         response, url = self._open(path, {"Range": f"bytes={offset}-"} if offset else {})
         with _Closing(response):
@@ -142,7 +148,7 @@ class HttpFetcher:
                     yield chunk
                 if at == length_bytes:
                     return
-            raise TemporaryError(f"{url}: ended at byte {at}, expected {length_bytes} bytes; the file is cut short")
+            raise LastingError(f"{url}: ended at byte {at}, expected {length_bytes} bytes; the file is cut short")
 
     def _open(self, path: str, headers: dict[str, str]) -> tuple[urllib3.BaseHTTPResponse, str]:
         """Return the response with content, after redirects."""
@@ -161,7 +167,7 @@ class HttpFetcher:
             target = urljoin(url, location)
             check_redirect(url, target)
             url = target
-        raise TemporaryError(f"{url}: more than {MAX_REDIRECTS} redirects")
+        raise LastingError(f"{url}: more than {MAX_REDIRECTS} redirects")
 
     def _read(self, response: urllib3.BaseHTTPResponse, url: str) -> Iterator[bytes]:
         try:
@@ -209,11 +215,11 @@ def check_redirect(url: str, target: str) -> None:
     """Refuse a redirect that leaves the host, or goes from https to anything else.
 
     Raises:
-        TemporaryError: It does; a captive portal does so, too, hence it may pass.
+        LastingError: It does; a captive portal does so, too, hence it may pass.
     """
     old, new = urlsplit(url), urlsplit(target)
     if new.hostname != old.hostname or new.scheme not in ("https", old.scheme):
-        raise TemporaryError(f"{url}: redirects to {target}; expected the same host, and https to stay https")
+        raise LastingError(f"{url}: redirects to {target}; expected the same host, and https to stay https")
 
 
 class _Closing:
@@ -237,9 +243,11 @@ def _checked(response: urllib3.BaseHTTPResponse, url: str, *, ranged: bool) -> u
         if response.status in (_FORBIDDEN, _NOT_FOUND, _GONE):  # stores answer 403 where listing is not allowed
             raise NotFoundError(f"{url}: not found (HTTP {response.status})")
         if response.status == _NO_SUCH_RANGE:
-            raise TemporaryError(f"{url}: the server's file ends before the byte asked for; it is cut short")
+            raise LastingError(f"{url}: the server's file ends before the byte asked for; it is cut short")
         if response.status != _OK and not (ranged and response.status == _PARTIAL):
-            raise TemporaryError(f"{url}: HTTP {response.status} {response.reason}, expected 200")
+            passes = response.status >= _SERVER_ERROR or response.status in (_REQUEST_TIMEOUT, _TOO_MANY_REQUESTS)
+            kind = TemporaryError if passes else LastingError
+            raise kind(f"{url}: HTTP {response.status} {response.reason}, expected 200")
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding.lower() != "identity":
             raise TemporaryError(
@@ -255,7 +263,7 @@ def _check_range(response: urllib3.BaseHTTPResponse, url: str, offset: int) -> N
     text = response.headers.get("Content-Range", "")
     match = _CONTENT_RANGE.fullmatch(text)
     if match is None or int(match[1]) != offset:
-        raise TemporaryError(f"{url}: answered range {text!r}, expected bytes {offset} on")
+        raise LastingError(f"{url}: answered range {text!r}, expected bytes {offset} on")
 
 
 def _reason(error: HTTPError) -> str:

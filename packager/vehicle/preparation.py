@@ -168,7 +168,10 @@ class _BundleReader:
 
     def chunks_from(self, offset: int) -> Iterator[bytes]:
         """Yield the bytes from `offset` to the end."""
-        if offset != self._offset:
+        ahead = offset - self._offset
+        if ahead <= len(self._rest):
+            self._rest = self._rest[ahead:]
+        else:
             self._stream.close()
             self._rest = b""
             self._stream = self._source.stream(self._bundle.path, offset, self._bundle.length_bytes)

@@ -117,7 +117,16 @@ def test_what_is_not_there_is_told_apart_and_not_tried_again(status: int) -> Non
         assert not pauses
 
 
-@pytest.mark.parametrize("status", [500, 503, 400, 204, 206])
+@pytest.mark.parametrize("status", [400, 401, 204, 206, 300])
+def test_an_answer_that_would_be_the_same_is_not_asked_for_again(status: int) -> None:
+    with serving(lambda request: reply(request, status)) as (server, fetcher, pauses):
+        with pytest.raises(TemporaryError, match=f"HTTP {status}"):
+            fetcher.fetch("x", 100)
+        assert not pauses
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [500, 503, 408, 429])
 def test_a_failing_server_is_tried_again_a_few_times(status: int) -> None:
     with serving(lambda request: reply(request, status)) as (server, fetcher, pauses):
         with pytest.raises(TemporaryError, match=f"HTTP {status}"):
