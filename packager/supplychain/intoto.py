@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -143,9 +143,11 @@ def make_layout(
     Raises:
         ConfigError: The policy has other steps.
         KeyMaterialError: Fewer owners than the threshold are at hand.
-        SupplyChainError: Two functionaries of a step can't be told apart.
+        SupplyChainError: Two functionaries of a step can't be told apart, or `issued_at` is of another form.
     """
     check_steps(policy)
+    if issued_at.tzinfo != UTC or issued_at.microsecond:
+        raise SupplyChainError(f"layout: found time of issue {issued_at.isoformat()}, expected whole seconds of UTC")
     owners = [signers[name] for name in policy.layout.keys if name in signers]
     if len(owners) < policy.layout.threshold:
         raise KeyMaterialError(

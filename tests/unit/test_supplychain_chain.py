@@ -380,6 +380,12 @@ def test_links_of_another_release_are_not_reused(build: Build) -> None:
         broken(build, "step", {**files, file_of(step): other[file_of(step)]})
 
 
+@pytest.mark.parametrize("issued_at", [NOW.replace(tzinfo=None), NOW.replace(microsecond=1)])
+def test_time_of_issue_is_whole_seconds_of_utc(build: Build, issued_at: datetime) -> None:
+    with pytest.raises(SupplyChainError, match="whole seconds"):
+        make_layout(POLICY, KEYS, SIGNERS, build.release, build.olds, issued_at)
+
+
 def test_steps_must_be_those_of_a_release(build: Build) -> None:
     steps = {name: role for name, role in POLICY.steps.items() if name != DIFF}
     with pytest.raises(ConfigError) as caught:
