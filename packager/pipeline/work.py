@@ -5,6 +5,7 @@ inputs alone; only `Measured` does not.
 """
 
 import contextlib
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,20 +15,15 @@ from typing import Final
 from packager.bundle.check import rebuild
 from packager.bundle.encoder import Label, encode
 from packager.bundle.loose import self_signed
-from packager.bundle.writer import encode_segments
 from packager.diff import bsdiff
 from packager.model.errors import ImageError
 from packager.model.jobs import BuiltBundle, CollectedImage, Job, Measured
-from packager.vehicle.codec import CodecLimits
 from packager.vehicle.errors import VehicleError
 from packager.vehicle.head import SignedHead
 from packager.vehicle.identity import ImageId
-from packager.vehicle.profile import Coder
-from packager.vehicle.segments import Segment, parse_segments
-from packager.vehicle.wire import Cursor, encode_varint
+from packager.vehicle.segments import Segment
 
-_CODERS: Final = frozenset({Coder.RAW, Coder.ZSTD})
-_LIMITS: Final = CodecLimits(_CODERS, 1 << 27)
+_SEGMENT: Final = struct.Struct("<QQQ")
 _STATUS: Final = Path("/proc/self/status")
 _CLEAR_REFS: Final = Path("/proc/self/clear_refs")
 
@@ -58,8 +54,7 @@ def align(job: Job, directory: Path) -> Alignment:
     assert job.old is not None  # noqa: S101 - only delta jobs are aligned
     done = _measure()
     segments = bsdiff.segments(load(job.old), load(job.new))
-    columns = encode_segments(segments, _CODERS)
-    data = b"".join((encode_varint(len(segments)), *(column.encoded for column in columns)))
+    data = b"".join(_SEGMENT.pack(*segment) for segment in segments)
     return Alignment(job, *_write(directory, job, ".segments", data), done())
 
 
@@ -74,7 +69,7 @@ def pack(item: tuple[Job, Alignment | None], directory: Path) -> BuiltBundle:
     job, alignment = item
     new = load(job.new)
     old = None if job.old is None else load(job.old)
-    segments = [] if old is None or alignment is None else _read_alignment(alignment, len(old), len(new))
+    segments = [] if alignment is None else _read_alignment(alignment)
     label = Label(job.ecu.release_counter, job.new.source.version, (job.ecu.hardware_id,))
     encoded = encode(old, new, segments, job.ecu.profile, label)
     file, bundle = _write(directory, job, ".bundle", encoded.written.data)
@@ -123,22 +118,11 @@ def load(image: CollectedImage) -> bytes:
     return data
 
 
-def _read_alignment(alignment: Alignment, old_length_bytes: int, new_length_bytes: int) -> list[Segment]:
+def _read_alignment(alignment: Alignment) -> list[Segment]:
     data = alignment.file.read_bytes()
     if ImageId.of(data) != alignment.identity:
-        raise ImageError(
-            f"{alignment.job.title}: its alignment changed during the build, expected {alignment.identity}"
-        )
-    count = Cursor(data, "alignment").varint()
-    return list(
-        parse_segments(
-            memoryview(data),
-            old_length_bytes=old_length_bytes,
-            new_length_bytes=new_length_bytes,
-            max_segments=count,
-            limits=_LIMITS,
-        )
-    )
+        raise ImageError(f"{alignment.job.title}: its alignment changed during the build, expected {alignment.identity}")
+    return [Segment(*fields) for fields in _SEGMENT.iter_unpack(data)]
 
 
 def _write(directory: Path, job: Job, suffix: str, data: bytes) -> tuple[Path, ImageId]:
