@@ -82,6 +82,7 @@ static int read_pieces(PyObject *object, struct pieces *pieces)
             return -1;
         }
         if (pieces->view.ndim == 1 && pieces->view.itemsize == (Py_ssize_t)sizeof(uint64_t) && pieces->view.format != NULL
+            && (uintptr_t)pieces->view.buf % sizeof(uint64_t) == 0
             && (strcmp(pieces->view.format, "Q") == 0 || strcmp(pieces->view.format, "L") == 0)) {
             pieces->numbers = pieces->view.buf;
             pieces->count = pieces->view.len / (Py_ssize_t)sizeof(uint64_t);

@@ -27,6 +27,13 @@ def test_pieces_are_a_buffer_or_a_sequence(kernel: Any, pieces: Any) -> None:
     assert out == b"<acc>"
 
 
+def test_pieces_at_an_odd_address_are_copied(kernel: Any) -> None:
+    numbers = memoryview(bytearray(b"\0" + array("Q", [1, 3]).tobytes()))[1:].cast("Q")
+    out = bytearray(5)
+    kernel.apply_delta(out, b"abc", numbers, b"<>", b"", b"")
+    assert out == b"<abc>"
+
+
 def test_no_pieces_are_only_literals(kernel: Any) -> None:
     out = bytearray(3)
     kernel.apply_delta(out, b"", array("Q"), b"xyz", b"", b"")
