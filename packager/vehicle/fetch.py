@@ -7,7 +7,6 @@ is refused, so that no decompressor sees unauthenticated bytes; redirects stay o
 import re
 import time
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 from urllib.parse import quote, urljoin, urlsplit
@@ -177,26 +176,6 @@ class HttpFetcher:
                 yield chunk
         except HTTPError as error:
             raise TemporaryError(f"{url}: broke off: {_reason(error)}") from error
-
-
-class DirectoryFetcher:
-    """The metadata of a finished release on this machine: a `Fetcher`."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def fetch(self, path: str, max_bytes: int) -> bytes:
-        """See `packager.vehicle.metadata_store.Fetcher.fetch`."""
-        try:
-            with (self._root / path).open("rb") as file:
-                data = file.read(max_bytes + 1)
-        except FileNotFoundError as error:
-            raise NotFoundError(f"{self._root / path}: not found") from error
-        except OSError as error:
-            raise TemporaryError(f"{self._root / path}: can't be read: {error.strerror}") from error
-        if len(data) > max_bytes:
-            raise UntrustedError(f"{self._root / path}: longer than {max_bytes} bytes, expected at most that many")
-        return data
 
 
 def check_url(url: str) -> str:

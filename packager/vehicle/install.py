@@ -59,12 +59,15 @@ def status(home: VehicleHome) -> list[EcuStatus]:
         ResourceError: A slot or the state can't be read.
     """
     states = home.read_state()
+    trusted = None
+    with contextlib.suppress(VehicleError):  # versions are for people; nothing depends on them, nor on their expiry
+        trusted = read_stored(home.metadata, datetime.min.replace(tzinfo=UTC))
     found = []
     for ecu in home.configuration.ecus:
         state = states.get(ecu.name, EcuState())
         installed = home.identify(ecu, state.slot)
         is_interrupted = home.files.length(home.journal_name(ecu)) is not None
-        found.append(EcuStatus(ecu, state, installed, _known_version(home, ecu, installed), is_interrupted))
+        found.append(EcuStatus(ecu, state, installed, _known_version(trusted, ecu, installed), is_interrupted))
     return found
 
 
@@ -101,7 +104,8 @@ def update(
     with home.lock():
         counting = _CountingFetcher(metadata)
         trusted = refresh(home.metadata, counting, now)
-        states = {ecu.name: home.read_state().get(ecu.name, EcuState()) for ecu in home.configuration.ecus}
+        known = home.read_state()
+        states = {ecu.name: known.get(ecu.name, EcuState()) for ecu in home.configuration.ecus}
         offers = [_offer(home, ecu, states[ecu.name], trusted) for ecu in home.configuration.ecus]
         _check_space(home, offers, states)
         done = []
@@ -140,18 +144,16 @@ def _switch(home: VehicleHome, offers: list[Offer]) -> None:
         after[offer.ecu.name] = EcuState(slot, max(state.release_counter, offer.image.release_counter))
     if after != before:
         home.write_state(after)
-    for offer in offers:
-        if offer.bundles:
-            home.files.remove(home.journal_name(offer.ecu))
+    for offer in offers:  # of all ECUs: a cut between switch and this must not leave one for ever
+        home.files.remove(home.journal_name(offer.ecu))
 
 
-def _known_version(home: VehicleHome, ecu: Ecu, installed: ImageId | None) -> str | None:
-    """Return the version of an image if metadata of the last refresh names it; for people only, so its expiry does not matter."""
-    with contextlib.suppress(VehicleError):
-        trusted = read_stored(home.metadata, datetime.min.replace(tzinfo=UTC))
-        for target in trusted.delegations.of_hardware(ecu.hardware_id):
-            if isinstance(target, ImageTarget) and target.image == installed:
-                return target.version
+def _known_version(trusted: TrustedMetadata | None, ecu: Ecu, installed: ImageId | None) -> str | None:
+    if trusted is not None:
+        with contextlib.suppress(VehicleError):
+            for target in trusted.delegations.of_hardware(ecu.hardware_id):
+                if isinstance(target, ImageTarget) and target.image == installed:
+                    return target.version
     return None
 
 

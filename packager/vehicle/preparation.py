@@ -109,8 +109,6 @@ def _apply(
 ) -> None:
     name = home.slot_name(ecu, state.spare_slot)
     length_bytes = head.manifest.new.length_bytes
-    if home.files.length(name) not in (None, length_bytes):
-        home.files.remove(name)
     with contextlib.ExitStack() as stack:
         slot = stack.enter_context(home.files.open(name, length_bytes))
         journal_file = stack.enter_context(home.files.open(home.journal_name(ecu), JOURNAL_BYTES))

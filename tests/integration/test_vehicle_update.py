@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -214,7 +215,8 @@ def test_no_server_ends_with_75(car: Car) -> None:
     assert car.still_old()
 
 
-def test_a_killed_update_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_an_update_that_was_killed_or_stopped_goes_on(tmp_path: Path, how: signal.Signals, code: int) -> None:
     new = random.Random(3).randbytes(48 * MIB)
     car = Car(tmp_path, OLD, new, _raw_bundle(new))
     spare = car.home / "slots/BDC/b"
@@ -225,8 +227,8 @@ def test_a_killed_update_goes_on(tmp_path: Path) -> None:
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
-            process.kill()
-            assert process.wait() == -9
+            process.send_signal(how)
+            assert process.wait() == code
         assert car.still_old()
         code, (entry, _) = car.run("status")
         assert (code, entry["interrupted"]) == (0, True)
@@ -235,6 +237,26 @@ def test_a_killed_update_goes_on(tmp_path: Path) -> None:
     assert entry["downloaded_bytes"] < 45 * MIB
     assert spare.read_bytes() == new
     assert (car.home / "slots/BDC/a").read_bytes() == OLD
+
+
+def test_memory_does_not_depend_on_the_size_of_the_image(tmp_path: Path) -> None:
+    # Between this process and the program stands a small one, because the peak of a child starts at its parent's.
+    measure = (
+        "import resource, subprocess, sys\n"
+        "done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)\n"
+        "print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    peaks_kib = []
+    for mib in (4, 64):
+        new = random.Random(3).randbytes(MIB) * mib
+        car = Car(tmp_path / str(mib), OLD, new, _raw_bundle(new))
+        with served(car.server) as url:
+            command = [sys.executable, "-c", measure, *car.command("update", "--repo-url", url)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60)
+        code, peak_kib = map(int, done.stdout.split())
+        assert code == 0
+        peaks_kib.append(peak_kib)
+    assert peaks_kib[1] - peaks_kib[0] < 8 * 1024
 
 
 def _raw_bundle(new: bytes) -> MadeBundle:

@@ -4,12 +4,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from packager.vehicle.errors import TemporaryError, UntrustedError
-from packager.vehicle.fetch import RETRY_DELAYS_S, DirectoryFetcher, HttpFetcher, check_redirect, check_url
+from packager.vehicle.fetch import RETRY_DELAYS_S, HttpFetcher, check_redirect, check_url
 from packager.vehicle.metadata_store import NotFoundError
 
 DATA = bytes(range(256)) * 1000
@@ -288,16 +287,3 @@ def test_redirects_keep_host_and_https(url: str, target: str, is_allowed: bool) 
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match="expected http"):
         check_url(url)
-
-
-def test_a_directory_is_a_repository_too(tmp_path: Path) -> None:
-    (tmp_path / "1.root.json").write_bytes(b"12345")
-    fetcher = DirectoryFetcher(tmp_path)
-    assert fetcher.fetch("1.root.json", 5) == b"12345"
-    with pytest.raises(UntrustedError, match="longer than 4 bytes"):
-        fetcher.fetch("1.root.json", 4)
-    with pytest.raises(NotFoundError, match=r"2.root.json"):
-        fetcher.fetch("2.root.json", 4)
-    (tmp_path / "dir").mkdir()
-    with pytest.raises(TemporaryError, match="can't be read"):
-        fetcher.fetch("dir", 4)

@@ -386,6 +386,14 @@ def test_a_power_cut_before_the_switch_costs_no_download(
     assert [car.active("BDC"), car.active("DSC")] == [NEW, NEW_2]
 
 
+def test_a_journal_left_by_a_cut_after_the_switch_goes_with_the_next_update(car: Car) -> None:
+    car.update()
+    (car.home.root / "state/BDC.journal").write_bytes(b"left")
+    assert [s.is_interrupted for s in status(car.home)] == [True, False]
+    car.update()
+    assert [s.is_interrupted for s in status(car.home)] == [False, False]
+
+
 def test_a_prepared_slot_is_read_again_before_it_is_believed(
     car: Car, repository: RepositorySimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
