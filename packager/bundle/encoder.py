@@ -5,7 +5,7 @@ The choice depends on the bytes and the profile alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from packager.bundle.columns import compress
@@ -26,13 +26,15 @@ from packager.model.errors import BudgetError
 from packager.vehicle.identity import ImageId
 from packager.vehicle.manifest import READS_SEGMENTS
 from packager.vehicle.profile import Coder, UpdateProfile, check_block_bytes, grid_block_bytes
-from packager.vehicle.segments import Segment, SegmentMap
+from packager.vehicle.segments import MAX_SEGMENT_BYTES, Segment, SegmentMap
 
 SEGMENT_COST_BYTES: Final = 4
 """What a segment costs in the map, about; only the choice of forms depends on it."""
 MAX_WINDOW_BLOCKS: Final = 4
 """Old windows are at most this many blocks: the vehicle hashes a window for every block that uses it."""
 
+COARSER_SEGMENT_BYTES: Final = (64, 512)
+"""Shortest segments of the coarser alignments that are tried where memory is short."""
 QUICK_LEVEL: Final = 3
 WINDOW_PAYS_FROM: Final = 2
 
@@ -89,32 +91,38 @@ def encode(
         version=label.version,
         hardware_ids=label.hardware_ids,
     )
-    least = 0
-    for means in _means(profile, block_bytes, level):
-        encoded = _encode(identity, old, new, segments, means)
-        if encoded.written.memory_bytes <= profile.ram_bytes:
-            return encoded
-        least = encoded.written.memory_bytes
-    raise BudgetError(
-        f"bundle to {identity.new}: needs {least} bytes of memory on the ECU, its profile has {profile.ram_bytes}",
-        hint="raise ram_kib, or set a smaller block_kib in the ECU's profile",
-    )
+    richest, *poorer = _attempts(profile, block_bytes, level, segments)
+    encoded = _encode(identity, old, new, *richest)
+    if encoded.written.memory_bytes <= profile.ram_bytes:
+        return encoded
+    made = [_encode(identity, old, new, *attempt) for attempt in poorer]
+    fitting = [encoded for encoded in made if encoded.written.memory_bytes <= profile.ram_bytes]
+    if not fitting:
+        least_bytes = min(encoded.written.memory_bytes for encoded in made)
+        raise BudgetError(
+            f"bundle to {identity.new}: needs {least_bytes} bytes of memory on the ECU, its profile has {profile.ram_bytes}",
+            hint="raise ram_kib, or set a smaller block_kib in the ECU's profile",
+        )
+    return min(fitting, key=lambda encoded: len(encoded.written.data))
 
 
-def _means(profile: UpdateProfile, block_bytes: int, level: int) -> Iterator[Means]:
-    """Yield ever more modest means; the first whose bundle fits the memory is taken."""
+def _attempts(
+    profile: UpdateProfile, block_bytes: int, level: int, segments: Sequence[Segment]
+) -> Iterator[tuple[Means, Sequence[Segment]]]:
+    """Yield what to try: all means with the whole alignment, then less of either, for ECUs with little memory.
+
+    Segments cost the vehicle `SEGMENT_BYTES` each, so the short ones go first.
+    """
     window_bytes = min(MAX_WINDOW_BLOCKS * block_bytes, profile.ram_bytes // 4)
-    everything = Means(profile.coders, window_bytes, level)
-    yield everything
-    yield replace(everything, window_bytes=0)
-    if Coder.LZMA in profile.coders:
-        yield Means(profile.coders - {Coder.LZMA}, window_bytes, level)
-        yield Means(profile.coders - {Coder.LZMA}, 0, level)
-    yield Means(frozenset({Coder.RAW}), 0, level)
+    yield Means(profile.coders, window_bytes, level), segments
+    for coders in dict.fromkeys((profile.coders, profile.coders - {Coder.LZMA}, frozenset({Coder.RAW}))):
+        for least_bytes in (0, *COARSER_SEGMENT_BYTES):
+            yield Means(coders, 0, level), [segment for segment in segments if segment.length_bytes >= least_bytes]
+        yield Means(coders, 0, level), ()
 
 
 def _encode(
-    identity: Identity, old: bytes | None, new: bytes, segments: Sequence[Segment], means: Means
+    identity: Identity, old: bytes | None, new: bytes, means: Means, segments: Sequence[Segment]
 ) -> EncodedBundle:
     segment_map = SegmentMap.of(segments)
     block_bytes = 1 << identity.block_log2
@@ -163,6 +171,7 @@ def _used_segments(segment_map: SegmentMap, blocks: Sequence[CodedBlock], block_
             last = used[-1] if used else None
             if (
                 last is not None
+                and last.length_bytes + piece.length_bytes <= MAX_SEGMENT_BYTES
                 and last.new_offset + last.length_bytes == piece.new_offset
                 and last.old_offset + last.length_bytes == piece.old_offset
             ):

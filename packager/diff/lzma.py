@@ -9,9 +9,14 @@ PROPERTIES: Final = (93, 0, 90, 4, 1, 94)
 """Property bytes that are tried, ``(pb * 5 + lp) * 9 + lc``: the usual 3/0/2 first, then ones for bytes, words and text."""
 
 
-def compress(data: bytes, *, thorough: bool = True) -> bytes:
-    """Compress `data`, with each of `PROPERTIES` if `thorough`; the first of the smallest wins."""
-    return min((_compress(data, properties) for properties in (PROPERTIES if thorough else PROPERTIES[:1])), key=len)
+THOROUGH_BYTES: Final = 1 << 18
+"""Up to this length all properties are tried; each takes about 0.6 s per MiB."""
+
+
+def compress(data: bytes) -> bytes:
+    """Compress `data` with the properties that make it smallest; the first of equals wins."""
+    tried = PROPERTIES if len(data) <= THOROUGH_BYTES else PROPERTIES[:1]
+    return min((_compress(data, properties) for properties in tried), key=len)
 
 
 def _compress(data: bytes, properties: int) -> bytes:
