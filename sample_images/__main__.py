@@ -1,4 +1,4 @@
-"""Command line of the sample input: ``python -m sample_images obtain`` and ``python -m sample_images car``.
+"""Command line of the sample input: ``python -m sample_images obtain``, ``car`` and ``serve``.
 
 stdout is the result, stderr the rest. Exit codes are those of the packager.
 """
@@ -18,6 +18,7 @@ from sample_images.car import make_car
 from sample_images.catalogue import CATALOGUE, read_catalogue
 from sample_images.obtaining import ObtainedImage, Origin, obtain
 from sample_images.registry import PIP, Registry
+from sample_images.serving import URL_VARIABLE, run_served
 
 _HERE: Final = Path(__file__).parent
 _EXIT_INTERRUPTED: Final = 130
@@ -59,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--vin", default=_DEFAULT_VIN, help="default: %(default)s")
     command.add_argument("--json", action="store_true", help="one JSON object per line")
     command.set_defaults(run=_run_car)
+    command = commands.add_parser(
+        "serve", help=f"serve a repository while a command runs; it finds it in {URL_VARIABLE}"
+    )
+    command.add_argument("repo", type=Path, metavar="REPO", help="directory with metadata/ and targets/")
+    command.add_argument("command", nargs="+", metavar="COMMAND", help="program and arguments, after --")
+    command.set_defaults(run=lambda options: run_served(options.repo, options.command), json=False)
     return parser
 
 

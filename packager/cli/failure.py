@@ -53,7 +53,7 @@ def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
     if "--json" in arguments:
         click.echo(json.dumps({"message_type": "exit_error", "code": code, "message": message, "hint": hint}))
     else:
-        click.echo(f"{program}: {message}" + (f"\n{program}: hint: {hint}" if hint else ""), err=True)
+        click.echo(f"{program}: error: {message}" + (f"\nhint: {hint}" if hint else ""), err=True)
     return code
 
 
