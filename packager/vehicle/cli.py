@@ -104,6 +104,8 @@ def run(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads; keep Python from trying at exit
         return 1
+    except OSError as error:
+        return output.failure(62, f"{error.filename or 'I/O'}: {error.strerror}", "make room or check the storage")
     except Exception:  # noqa: BLE001 - the outermost frame: everything ends as an exit code
         return _unexpected(output)
     return 0
@@ -292,7 +294,7 @@ def _repository(call: _Call) -> str:
 def _image_name(image: ImageId | None, version: str | None) -> str:
     if image is None:
         return "empty"
-    return version or f"{image.digest.hex[:12]} (no version known)"
+    return version or f"{image.digest.algorithm}:{image.digest.hex[:12]}"
 
 
 def _image_fields(image: ImageId | None) -> dict[str, Any] | None:

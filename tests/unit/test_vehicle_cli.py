@@ -110,7 +110,7 @@ def test_an_update_for_people(shell: Shell) -> None:
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].split() == ["ECU", "old", "new", "bundle", "downloaded", "of", "image", "seconds"]
-    assert re.match(r"BDC  [0-9a-f]{12} \(no version known\)  OS7-2  delta   \d+ +[\d.]+%", lines[1])
+    assert re.match(r"BDC  sha256:[0-9a-f]{12}  OS7-2  delta   \d+ +[\d.]+%", lines[1])
     assert re.fullmatch(r"1 of 1 ECUs updated, [\d,]+ bytes of bundles and [\d,]+ of metadata in [\d.]+ s", lines[2])
     assert shell.urls == [URL + "/metadata", URL + "/targets"]
     code, out, _ = shell("status", "--home", str(shell.home))
@@ -212,6 +212,7 @@ def test_errors_have_a_code_a_message_and_a_hint(
         (CancelledError("stopped"), 130),
         (CorruptError("bad"), 60),
         (IncompatibleError("bad"), 61),
+        (OSError(28, "No space left on device"), 62),
         (StateError("a bug"), 1),
         (RuntimeError("a bug"), 1),
     ],

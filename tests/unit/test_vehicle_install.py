@@ -184,6 +184,17 @@ def test_a_delta_beyond_the_profile_gives_way_to_the_full_bundle(car: Car, repos
     assert car.active("BDC") == NEW
 
 
+def test_without_a_spare_slot_of_its_own_an_ecu_gets_the_full_bundle(car: Car, repository: RepositorySimulator) -> None:
+    path = car.home.root / "vehicle.toml"
+    path.write_text(path.read_text().replace("block_kib = 4\n", "block_kib = 4\nspare_slot = false\n", 1))
+    car.home = open_home(car.home.root)
+    entry, other = car.update().ecus
+    assert entry.bundle is not None
+    assert other.bundle is not None
+    assert (entry.bundle.old, other.bundle.old) == (None, ImageId.of(OLD_2))
+    assert "needs a spare slot" in entry.note
+
+
 def test_bundles_all_beyond_the_profile_are_refused(car: Car, repository: RepositorySimulator) -> None:
     for old in (OLD, None):
         repository.add_bundle("body", make_bundle("bdc", "2", 2, old, NEW, profile=WIDE))
