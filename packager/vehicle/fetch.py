@@ -185,7 +185,10 @@ def check_url(url: str) -> str:
         ValueError: Not ``http://`` or ``https://`` with a host.
     """
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    has_place = (
+        parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    )  # a port that is none raises, too
+    if not has_place or parts.query or parts.fragment:
         raise ValueError(f"{url!r}: expected http:// or https://, a host and a path")
     return url
 

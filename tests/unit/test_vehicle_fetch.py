@@ -287,3 +287,15 @@ def test_redirects_keep_host_and_https(url: str, target: str, is_allowed: bool) 
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match="expected http"):
         check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("port", "is_one"), [("0", False), ("1", True), ("65535", True), ("65536", False), ("x", False)]
+)
+def test_ports_are_bounded(port: str, is_one: bool) -> None:
+    url = f"http://host:{port}/repo"
+    if is_one:
+        assert check_url(url) == url
+    else:
+        with pytest.raises(ValueError, match=r"expected http|[Pp]ort"):
+            check_url(url)
