@@ -18,10 +18,10 @@ help: ## List the targets
 setup: $(VENV)/installed ## Make .venv with everything that is needed
 
 $(VENV)/installed: .ci/requirements.txt pyproject.toml $(KERNEL)
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python %d.%d found, 3.11 or newer expected" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python %d.%d found, 3.11 or newer expected" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/packager --version
 	@$(BIN)/python -c 'from packager.vehicle import kernel; kernel.NAME == "C" or print("No C compiler or no Python headers: the pure Python kernel is in use. It does the same, slower.")'
 	@touch $@

@@ -29,22 +29,17 @@ def run_served(directory: Path, command: Sequence[str]) -> int:
     """
     if not (directory / "metadata").is_dir():
         raise ConfigError(f"{directory}: has no metadata/, expected a repository", hint="make build")
-    server = subprocess.Popen(
-        [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(directory)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert server.stdout is not None  # noqa: S101 - it is a pipe
-        started = server.stdout.readline()
-        port = _PORT.search(started)
-        if port is None:
-            raise ConfigError(f"http.server: found {started!r}, expected the address that it serves on")
-        environment = {**os.environ, URL_VARIABLE: f"http://127.0.0.1:{port[1]}"}
-        return subprocess.run(list(command), env=environment, check=False).returncode
-    except FileNotFoundError as error:
-        raise ConfigError(f"{command[0]}: no such program") from error
-    finally:
-        server.kill()
-        server.wait()
+    serve = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(directory)]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            assert server.stdout is not None  # noqa: S101 - it is a pipe
+            started = server.stdout.readline()
+            port = _PORT.search(started)
+            if port is None:
+                raise ConfigError(f"http.server: found {started!r}, expected the address that it serves on")
+            environment = {**os.environ, URL_VARIABLE: f"http://127.0.0.1:{port[1]}"}
+            return subprocess.run(list(command), env=environment, check=False).returncode
+        except FileNotFoundError as error:
+            raise ConfigError(f"{command[0]}: no such program") from error
+        finally:
+            server.kill()

@@ -59,8 +59,8 @@ def build(
     """
     output = Output(as_json)
     release, description = read_release(release_file)
-    policy = read_policy(keys_directory / "policy.toml")
     time = issue_time(issued_at)
+    authority = load_authority(read_policy(keys_directory / "policy.toml"), release, keys_directory)
     with output.progress("reading images", 0):
         plan = collect(release)
     for note in plan.notes:
@@ -69,7 +69,6 @@ def build(
     if dry_run:
         _show_plan(output, release, plan)
         return
-    authority = load_authority(policy, keys_directory)
     request = Request(release, description, plan, authority, time, out)
     with processes(jobs) as executor:
         bundles = make_release(request, executor, output.progress)

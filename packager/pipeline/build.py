@@ -28,7 +28,7 @@ from packager.pipeline.workers import run
 from packager.repo.ceremony import load_root
 from packager.repo.keys import load_public_keys, load_signers
 from packager.repo.repository import Authority, Contents, write_metadata
-from packager.repo.targets_set import Chain
+from packager.repo.targets_set import Chain, check_hardware
 from packager.supplychain.chain import VerifiedChain
 from packager.supplychain.intoto import ReleaseId
 from packager.supplychain.steps import (
@@ -73,12 +73,14 @@ class Request:
     out: Path
 
 
-def load_authority(policy: KeyPolicy, directory: Path) -> Authority:
+def load_authority(policy: KeyPolicy, release: Release, directory: Path) -> Authority:
     """Load all keys that a build signs with; the root's private keys are not among them.
 
     Raises:
-        KeyMaterialError: One is missing or unfit.
+        RepositoryError: The release has a domain without a role in the policy.
+        KeyMaterialError: A key is missing or unfit.
     """
+    check_hardware(policy, _hardware(release))
     roles = [policy.targets, policy.snapshot, policy.timestamp, policy.layout]
     signers = load_signers(directory, [*roles, *policy.domains.values(), *policy.steps.values()])
     return Authority(policy, load_public_keys(policy, directory), signers, load_root(directory))
@@ -178,10 +180,7 @@ def _publish(
 
 
 def _contents(request: Request, bundles: Sequence[BuiltBundle], chain: Chain) -> Contents:
-    hardware: dict[str, list[str]] = {}
     targets: dict[str, list[ImageTarget | BundleTarget]] = {}
-    for ecu in request.release.ecus:
-        hardware.setdefault(ecu.domain, []).append(ecu.hardware_id)
     for built in bundles:
         job = built.job
         into = targets.setdefault(job.ecu.domain, [])
@@ -190,7 +189,14 @@ def _contents(request: Request, bundles: Sequence[BuiltBundle], chain: Chain) ->
             hardware_id = job.ecu.hardware_id
             into.append(ImageTarget(hardware_id, job.new.source.version, job.new.image, counter, (hardware_id,)))
         into.append(_target(built))
-    return Contents(hardware, targets, chain)
+    return Contents(_hardware(request.release), targets, chain)
+
+
+def _hardware(release: Release) -> dict[str, list[str]]:
+    hardware: dict[str, list[str]] = {}
+    for ecu in release.ecus:
+        hardware.setdefault(ecu.domain, []).append(ecu.hardware_id)
+    return hardware
 
 
 def _target(built: BuiltBundle) -> BundleTarget:

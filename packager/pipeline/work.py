@@ -121,7 +121,9 @@ def load(image: CollectedImage) -> bytes:
 def _read_alignment(alignment: Alignment) -> list[Segment]:
     data = alignment.file.read_bytes()
     if ImageId.of(data) != alignment.identity:
-        raise ImageError(f"{alignment.job.title}: its alignment changed during the build, expected {alignment.identity}")
+        raise ImageError(
+            f"{alignment.job.title}: its alignment changed during the build, expected {alignment.identity}"
+        )
     return [Segment(*fields) for fields in _SEGMENT.iter_unpack(data)]
 
 

@@ -8,7 +8,11 @@ import pytest
 from packager.model.errors import ConfigError
 from sample_images.serving import run_served
 
-READ = "import os,sys,urllib.request as r; sys.stdout.write(r.urlopen(os.environ['PACKAGER_REPO_URL']+'/metadata/x').read().decode())"
+READ = """
+import os, sys, urllib.request
+with urllib.request.urlopen(os.environ["PACKAGER_REPO_URL"] + "/metadata/x") as answer:
+    sys.stdout.write(answer.read().decode())
+"""
 
 
 @pytest.fixture
