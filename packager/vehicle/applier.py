@@ -5,8 +5,6 @@ each block is verified before and after it is decoded (see `blocks`), written, s
 slot back and gives the verdict on the full image (Uptane 5.4.4.2, deployment practice 7.2); only its result may be activated.
 """
 
-import contextlib
-import hashlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,16 +13,16 @@ from types import TracebackType
 from typing import Final, Self
 
 from packager.vehicle.blocks import OldImage, make_block
-from packager.vehicle.errors import CancelledError, CorruptError, ResourceError, StateError
+from packager.vehicle.destination import Destination, SpareSlot
+from packager.vehicle.errors import CancelledError, CorruptError, StateError
 from packager.vehicle.head import Head
-from packager.vehicle.identity import Digest, ImageId
+from packager.vehicle.identity import ImageId
 from packager.vehicle.index import BlockRecord
 from packager.vehicle.journal import Journal
 from packager.vehicle.storage import StoredFile
 
 SYNC_BYTES: Final = 8 << 20
 """Written bytes between two syncs; a cut costs at most this much decoding, no download."""
-_READ_BACK_BYTES: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,30 +71,19 @@ class Applier:
         on_progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
-        if slot.length_bytes != head.manifest.new.length_bytes:
-            raise StateError(f"slot: found {slot.length_bytes} bytes, expected {head.manifest.new.length_bytes}")
         self._head = head
         self._old = old
-        self._slot = slot
-        self._journal = journal
-        self._sync_bytes = sync_bytes
+        self._destination: Destination = SpareSlot(head, slot, journal, sync_bytes, background=workers > 1)
+        if self._destination.is_ordered:
+            workers = 1
         self._on_progress = on_progress
         self._cancelled = cancelled
         self._blob = bytearray()
         self._state = "open"
-        self._unsynced_bytes = 0
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, "apply") if workers > 1 else None
-        self._reader = ThreadPoolExecutor(1, "read-back") if workers > 1 else None
-        self._pending: deque[tuple[BlockRecord, Future[bytearray]]] = deque()
-        self._verdict = _ReadBack(slot)
-        self._verdict_done: Future[None] | None = None
-        self._committed = self._received = self._resume()
-        if journal is not None:
-            if self._committed > journal.entry.position:  # progress that a failure or cut kept from the journal
-                slot.sync()
-                journal.finished(self._committed)
-            journal.start()
+        self._pending: deque[Future[int]] = deque()
+        self._committed = self._received = self._destination.resume()
         if self._received < len(head.index):
             self._record = head.index[self._received]
 
@@ -110,12 +97,12 @@ class Applier:
 
     def close(self) -> None:
         """Stop the threads; what is finished stays. A stop in between counts as no failure. Later calls do nothing."""
-        for pool in (self._pool, self._reader):
-            if pool is not None:
-                pool.shutdown(cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._destination.close()
         if self._state == "open":
             self._state = "closed"
-            self._settle()
+            self._destination.settle()
 
     @property
     def next_offset(self) -> int:
@@ -170,48 +157,25 @@ class Applier:
                 )
             while self._pending:
                 self._commit_oldest()
-            self._sync()
-            if self._verdict_done is not None:
-                self._verdict_done.result()
-            found = self._verdict.identify()
+            found = self._destination.complete()
             if found != self._head.manifest.new:
                 raise CorruptError(f"new image: read back {found}, expected {self._head.manifest.new}")
         except BaseException:
             self._state = "failed"
             raise
         self._state = "finished"
-        self._settle()
+        self._destination.settle()
         return VerifiedImage(found)
-
-    def _settle(self) -> None:
-        """An end in order is no failed start. If that can't be written, the start counts, which is safe."""
-        if self._journal is not None:
-            with contextlib.suppress(ResourceError):
-                self._journal.settle()
 
     def _require_open(self) -> None:
         if self._state != "open":
             raise StateError(f"applier: it is {self._state}; make a new one")
 
-    def _resume(self) -> int:
-        """Return the position from which on blocks are missing. Trusts hashes alone: neither a lost nor a wrong journal can mislead it."""
-        position = 0
-        buffer = bytearray(self._head.manifest.max_output_bytes)
-        while position < len(self._head.index):
-            record = self._head.index[position]
-            start, end = self._head.manifest.block_range(record.block)
-            view = memoryview(buffer)[: end - start]
-            self._slot.read_into(start, view)
-            if hashlib.sha256(view).digest() != record.output_digest:
-                break
-            position += 1
-        return position
-
     def _advance(self) -> None:
         """Hand over every block whose blob is complete."""
         while self._received < len(self._head.index) and len(self._blob) == self._record.blob_bytes:
             if self._cancelled is not None and self._cancelled():
-                self._settle()
+                self._destination.settle()
                 raise CancelledError(f"update: stopped by the caller at block {self._record.block}; it can go on later")
             record, blob = self._record, self._blob
             self._blob = bytearray()
@@ -219,52 +183,23 @@ class Applier:
             if self._received < len(self._head.index):
                 self._record = self._head.index[self._received]
             if self._pool is None:
-                self._commit(record, make_block(self._head, record, blob, self._old))
+                self._commit(self._put(record, blob))
             else:
-                self._pending.append((record, self._pool.submit(make_block, self._head, record, blob, self._old)))
+                self._pending.append(self._pool.submit(self._put, record, blob))
                 if len(self._pending) > self._workers:
                     self._commit_oldest()
 
-    def _commit_oldest(self) -> None:
-        record, future = self._pending.popleft()
-        self._commit(record, future.result())
+    def _put(self, record: BlockRecord, blob: bytearray) -> int:
+        """Make a block and write it, with workers in one of their threads. Returns its length in bytes."""
+        output = memoryview(make_block(self._head, record, blob, self._old))
+        self._destination.put(record, output)
+        return len(output)
 
-    def _commit(self, record: BlockRecord, output: bytearray) -> None:
-        start, _ = self._head.manifest.block_range(record.block)
-        self._slot.write(start, output)
+    def _commit_oldest(self) -> None:
+        self._commit(self._pending.popleft().result())
+
+    def _commit(self, output_bytes: int) -> None:
         self._committed += 1
-        self._unsynced_bytes += len(output)
-        if self._unsynced_bytes >= self._sync_bytes:
-            self._sync()
+        self._destination.commit(self._committed, output_bytes)
         if self._on_progress is not None:
             self._on_progress(self.progress)
-
-    def _sync(self) -> None:
-        self._slot.sync()
-        self._unsynced_bytes = 0
-        if self._journal is not None:
-            self._journal.finished(self._committed)
-        if self._reader is not None and not self._head.manifest.in_place:
-            end = min(self._committed << self._head.manifest.block_log2, self._head.manifest.new.length_bytes)
-            self._verdict_done = self._reader.submit(self._verdict.read_to, end)
-
-
-class _ReadBack:
-    """Hashes a slot from its start, as far as it is synced: the whole-image hash and the read-back in one pass."""
-
-    def __init__(self, slot: StoredFile) -> None:
-        self._slot = slot
-        self._hasher = hashlib.sha256()
-        self._offset = 0
-
-    def read_to(self, end: int) -> None:
-        buffer = memoryview(bytearray(_READ_BACK_BYTES))
-        while self._offset < end:
-            view = buffer[: min(_READ_BACK_BYTES, end - self._offset)]
-            self._slot.read_into(self._offset, view)
-            self._hasher.update(view)
-            self._offset += len(view)
-
-    def identify(self) -> ImageId:
-        self.read_to(self._slot.length_bytes)
-        return ImageId(self._offset, Digest(self._hasher.digest()))

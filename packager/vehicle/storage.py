@@ -14,7 +14,10 @@ from packager.vehicle.errors import IncompatibleError, ResourceError
 
 
 class StoredFile(Protocol):
-    """Random access to one file or partition of a fixed length. Reading is safe from several threads at once."""
+    """Random access to one file or partition of a fixed length.
+
+    Reading, and writing of ranges apart, is safe from several threads at once.
+    """
 
     @property
     def length_bytes(self) -> int:

@@ -258,17 +258,18 @@ def test_what_the_slot_already_holds_is_not_asked_for() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_verdict_reads_the_slot_back(workers: int) -> None:
+def test_the_verdict_reads_the_slot_back(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A medium that loses a bit after it was written is found before anything is activated."""
     case = Case(full_mixed(), workers=workers, sync_bytes=1 << 30)
+    sync = case.slot.sync
+
+    def sync_and_spoil() -> None:
+        sync()
+        case.slot.content[3] ^= 4
+
+    monkeypatch.setattr(case.slot, "sync", sync_and_spoil)
     with case.applier as applier:
         case.feed_all()
-
-        def spoil(_: int) -> None:
-            case.slot.content[3] ^= 4
-
-        case.slot.on_write = spoil
-        case.slot.content[3] ^= 4
         with pytest.raises(CorruptError, match="read back"):
             applier.finish()
 

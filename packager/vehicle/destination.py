@@ -1,0 +1,181 @@
+"""Where finished blocks go: the seam between making a block and keeping it.
+
+The applier makes blocks; a destination writes them, makes them durable, journals how far it is, and at the end gives the verdict
+on the whole image. `SpareSlot` is the one for ECUs with room for a second image.
+"""
+
+import contextlib
+import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, Protocol
+
+from packager.vehicle.errors import ResourceError, StateError
+from packager.vehicle.head import Head
+from packager.vehicle.identity import Digest, ImageId
+from packager.vehicle.index import BlockRecord
+from packager.vehicle.journal import Journal
+from packager.vehicle.storage import StoredFile
+
+_READ_BACK_BYTES: Final = 1 << 18
+
+
+class Destination(Protocol):
+    """Takes verified blocks in install order and keeps them across power cuts. Owned by one applier.
+
+    The calls: `resume` once; for each position from there on `put`, then `commit`; at the end `complete`, and in every case `close`.
+    """
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether each block must be committed before the next one is even read for; then the applier uses no threads."""
+
+    def resume(self) -> int:
+        """Return the position, in install order, of the first block that is missing, and count this start.
+
+        Raises:
+            ResourceError: Ten starts at the same block failed, or the medium did.
+        """
+
+    def put(self, record: BlockRecord, output: memoryview) -> None:
+        """Write one verified block. Unless `is_ordered`, several threads do so at once, in any order.
+
+        Args:
+            record: The block's record.
+            output: Its bytes, valid during the call alone.
+
+        Raises:
+            ResourceError: It can't be written.
+        """
+
+    def commit(self, position: int, output_bytes: int) -> None:
+        """Take note that all blocks before `position` were put, the last one `output_bytes` long; sync and journal when due.
+
+        Raises:
+            ResourceError: The medium failed.
+        """
+
+    def complete(self) -> ImageId:
+        """Make all blocks durable, read the whole image back and return what it is.
+
+        Raises:
+            ResourceError: The medium failed.
+        """
+
+    def settle(self) -> None:
+        """Take the start back: it ended in order. If that can't be written, the start counts, which is safe."""
+
+    def close(self) -> None:
+        """Stop what runs in the background. Later calls do nothing."""
+
+
+class SpareSlot:
+    """Writes blocks where they belong in a slot of their own; a sync and a journal entry every `sync_bytes`.
+
+    Args:
+        head: The authentic head.
+        slot: As long as the new image.
+        journal: Keeps the position across power cuts; None starts from what the slot already holds.
+        sync_bytes: Written bytes between two syncs.
+        background: Whether to read back, in a thread of its own, while later blocks are made.
+    """
+
+    is_ordered: Final = False
+
+    def __init__(
+        self, head: Head, slot: StoredFile, journal: Journal | None, sync_bytes: int, *, background: bool
+    ) -> None:
+        if slot.length_bytes != head.manifest.new.length_bytes:
+            raise StateError(f"slot: found {slot.length_bytes} bytes, expected {head.manifest.new.length_bytes}")
+        self._manifest = head.manifest
+        self._index = head.index
+        self._slot = slot
+        self._journal = journal
+        self._sync_bytes = sync_bytes
+        self._unsynced_bytes = 0
+        self._position = 0
+        self._verdict = ReadBack(slot)
+        self._verdict_done: Future[None] | None = None
+        self._reader = ThreadPoolExecutor(1, "read-back") if background else None
+
+    def resume(self) -> int:
+        """See `Destination.resume`. Trusts hashes alone: neither a lost nor a wrong journal can mislead it."""
+        self._position = self._first_missing()
+        if self._journal is not None:
+            if self._position > self._journal.entry.position:  # progress that a failure or cut kept from the journal
+                self._slot.sync()
+                self._journal.finished(self._position)
+            self._journal.start()
+        return self._position
+
+    def put(self, record: BlockRecord, output: memoryview) -> None:
+        """See `Destination.put`."""
+        start, _ = self._manifest.block_range(record.block)
+        self._slot.write(start, output)
+
+    def commit(self, position: int, output_bytes: int) -> None:
+        """See `Destination.commit`."""
+        self._position = position
+        self._unsynced_bytes += output_bytes
+        if self._unsynced_bytes >= self._sync_bytes:
+            self._sync()
+
+    def complete(self) -> ImageId:
+        """See `Destination.complete`."""
+        self._sync()
+        if self._verdict_done is not None:
+            self._verdict_done.result()
+        return self._verdict.identify()
+
+    def settle(self) -> None:
+        """See `Destination.settle`."""
+        if self._journal is not None:
+            with contextlib.suppress(ResourceError):
+                self._journal.settle()
+
+    def close(self) -> None:
+        """See `Destination.close`."""
+        if self._reader is not None:
+            self._reader.shutdown(cancel_futures=True)
+
+    def _first_missing(self) -> int:
+        buffer = bytearray(self._manifest.max_output_bytes)
+        for position in range(len(self._index)):
+            record = self._index[position]
+            start, end = self._manifest.block_range(record.block)
+            view = memoryview(buffer)[: end - start]
+            self._slot.read_into(start, view)
+            if hashlib.sha256(view).digest() != record.output_digest:
+                return position
+        return len(self._index)
+
+    def _sync(self) -> None:
+        self._slot.sync()
+        self._unsynced_bytes = 0
+        if self._journal is not None:
+            self._journal.finished(self._position)
+        if self._reader is not None:
+            end = min(self._position << self._manifest.block_log2, self._manifest.new.length_bytes)
+            self._verdict_done = self._reader.submit(self._verdict.read_to, end)
+
+
+class ReadBack:
+    """Hashes a slot from its start, as far as it is synced: the whole-image hash and the read-back in one pass."""
+
+    def __init__(self, slot: StoredFile) -> None:
+        self._slot = slot
+        self._hasher = hashlib.sha256()
+        self._offset = 0
+
+    def read_to(self, end: int) -> None:
+        """Read and hash from where the last call stopped to `end`."""
+        buffer = memoryview(bytearray(_READ_BACK_BYTES))
+        while self._offset < end:
+            view = buffer[: min(_READ_BACK_BYTES, end - self._offset)]
+            self._slot.read_into(self._offset, view)
+            self._hasher.update(view)
+            self._offset += len(view)
+
+    def identify(self) -> ImageId:
+        """Read the rest and return what the slot holds."""
+        self.read_to(self._slot.length_bytes)
+        return ImageId(self._offset, Digest(self._hasher.digest()))
