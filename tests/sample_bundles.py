@@ -67,7 +67,7 @@ def compressed(coder: Coder) -> Callable[[Place, Means], CodedBlock]:
     def form(place: Place, means: Means) -> CodedBlock:
         if coder is Coder.LZMA:
             return CodedBlock(
-                place.block, Op.COMPRESSED, coder, lzma.compress(place.output, thorough=False), place.output
+                place.block, Op.COMPRESSED, coder, lzma.compress(place.output), place.output
             )
         coded = zstd.compress(place.output, means.level)
         log2 = zstd.window_log2(coded)

@@ -48,10 +48,10 @@ def run(
 @contextmanager
 def processes(count: int) -> Iterator[Executor]:
     """Provide `count` worker processes; if the block is left by an error or Ctrl-C, they are stopped at once."""
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(count, context, initializer=_leave_interrupts_to_the_parent)
+    executor = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"))
     before = set(multiprocessing.active_children())
     try:
+        _start(executor)
         yield executor
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
@@ -61,5 +61,10 @@ def processes(count: int) -> Iterator[Executor]:
     executor.shutdown()
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _start(executor: Executor) -> None:
+    """Start all workers with SIGINT blocked: they inherit that, so Ctrl-C reaches the parent alone, and only when all have started."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        executor.submit(int)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
