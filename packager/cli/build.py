@@ -1,6 +1,7 @@
 """`packager build`: a whole release from images to a signed repository."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -109,7 +110,7 @@ def _show_release(output: Output, release: Release, bundles: Sequence[BuiltBundl
             [
                 job.ecu.name,
                 f"{'(full)' if job.old is None else job.old.source.version} -> {job.new.source.version}",
-                ", ".join(f"{count} {form}" for form, count in built.blocks_by_form),
+                _codec_mix(built),
                 str(job.new.image.length_bytes),
                 str(built.bundle.length_bytes),
                 f"{percent:.2f}",
@@ -119,14 +120,23 @@ def _show_release(output: Output, release: Release, bundles: Sequence[BuiltBundl
             ]
         )
     headings = ["ECU", "old -> new", "blocks", "image B", "bundle B", "%", "build s", "peak MiB"]
-    headings += [f"s @{mbit} Mbit/s" for mbit in LINKS_MBIT_PER_S]
-    text = f"{release.name} {release.version} for {release.car_line}\n" + table(headings, rows, 3)
+    headings += [f"s @{mbit}M" for mbit in LINKS_MBIT_PER_S]
+    title = f"{release.name} {release.version} for {release.car_line} (s @10M: seconds of download at 10 Mbit/s)"
+    text = f"{title}\n{table(headings, rows, 3)}"
     output.result(
         "summary",
         f"{text}\n\n{_car_table(release, bundles)}\n\n{out}: complete, verified and signed",
         out=str(out),
         bundles=len(bundles),
     )
+
+
+def _codec_mix(built: BuiltBundle) -> str:
+    """Return how many blocks have which operation, the most frequent first; the coders are in the report."""
+    counts: Counter[str] = Counter()
+    for form, count in built.blocks_by_form:
+        counts[form.split("+")[0]] += count
+    return ", ".join(f"{count} {operation}" for operation, count in counts.most_common())
 
 
 def _car_table(release: Release, bundles: Sequence[BuiltBundle]) -> str:
@@ -141,6 +151,6 @@ def _car_table(release: Release, bundles: Sequence[BuiltBundle]) -> str:
         ]
         for total in car_totals(bundles)
     ]
-    headings = ["one car", "download", "% of images", *(f"s @{mbit} Mbit/s" for mbit in LINKS_MBIT_PER_S)]
+    headings = ["one car", "download", "% of images", *(f"s @{mbit}M" for mbit in LINKS_MBIT_PER_S)]
     headings += ["install s", f"TB for {release.fleet_cars:,} cars"]
     return table(headings, rows, 1)
