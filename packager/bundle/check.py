@@ -1,6 +1,7 @@
 """Applies bundles from files with the vehicle's own code: the self-check before anything is signed, and `packager apply`."""
 
 import contextlib
+import shutil
 import tempfile
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -9,6 +10,7 @@ from packager.vehicle.applier import Applier, VerifiedImage
 from packager.vehicle.blocks import NoOldImage, OldImage
 from packager.vehicle.errors import ResourceError
 from packager.vehicle.head import Head, SignedHead, read_head
+from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
 from packager.vehicle.profile import UpdateProfile
 from packager.vehicle.storage import FileOnDisk, StoredFile, sync_directory
 
@@ -32,8 +34,25 @@ def rebuild(bundle: Path, signed: SignedHead, profile: UpdateProfile, old: Path 
     """
     with open_bundle(bundle) as stream, tempfile.TemporaryDirectory(dir=scratch, prefix="slot-") as directory:
         head = read_head(stream.read(signed.length_bytes), signed, profile)
+        if head.manifest.in_place and old is not None:
+            return _rebuild_in_place(head, stream, old, Path(directory))
         with FileOnDisk.open(Path(directory) / "slot", head.manifest.new.length_bytes) as slot:
             return apply_stream(head, stream, old, slot)
+
+
+def _rebuild_in_place(head: Head, blobs: BinaryIO, old: Path, directory: Path) -> VerifiedImage:
+    """Overwrite a copy of the old image, as the ECU will."""
+    try:
+        shutil.copyfile(old, directory / "slot")
+        length_bytes = (directory / "slot").stat().st_size
+    except OSError as error:
+        raise ResourceError(f"{old}: can't be copied to {directory}: {error.strerror}") from error
+    with contextlib.ExitStack() as stack:
+        slot = stack.enter_context(FileOnDisk.open(directory / "slot", length_bytes))
+        scratch = stack.enter_context(FileOnDisk.open(directory / "scratch", head.manifest.scratch_bytes))
+        place = InPlaceSlot(head, slot, scratch, None)
+        applier = stack.enter_context(Applier(head, OverwrittenImage(head, slot, scratch), slot, destination=place))
+        return _feed(applier, blobs)
 
 
 def apply_to_file(bundle: Path, head: Head, old: Path | None, new: Path) -> VerifiedImage:
@@ -66,11 +85,14 @@ def apply_stream(head: Head, blobs: BinaryIO, old: Path | None, slot: StoredFile
     """
     with contextlib.ExitStack() as stack:
         old_image: OldImage = NoOldImage() if old is None else stack.enter_context(FileOnDisk.open(old))
-        applier = stack.enter_context(Applier(head, old_image, slot))
-        blobs.seek(applier.next_offset)
-        while chunk := blobs.read(_CHUNK_BYTES):
-            applier.feed(chunk)
-        return applier.finish()
+        return _feed(stack.enter_context(Applier(head, old_image, slot)), blobs)
+
+
+def _feed(applier: Applier, blobs: BinaryIO) -> VerifiedImage:
+    blobs.seek(applier.next_offset)
+    while chunk := blobs.read(_CHUNK_BYTES):
+        applier.feed(chunk)
+    return applier.finish()
 
 
 def open_bundle(path: Path) -> BinaryIO:

@@ -4,8 +4,9 @@ No coding wins everywhere, so each block is coded in all forms that fit, and the
 The choice depends on the bytes and the profile alone.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from packager.bundle.columns import compress
@@ -20,13 +21,15 @@ from packager.bundle.forms import (
     raw_form,
     window_form,
 )
+from packager.bundle.inplace import Range, arrange
 from packager.bundle.writer import CodedBlock, Identity, WrittenBundle, write_bundle
 from packager.diff import zstd
 from packager.model.errors import BudgetError
-from packager.vehicle.identity import ImageId
-from packager.vehicle.manifest import READS_SEGMENTS
+from packager.vehicle.identity import Digest, ImageId
+from packager.vehicle.manifest import READS_SEGMENTS, Op
 from packager.vehicle.profile import Coder, UpdateProfile, check_block_bytes, grid_block_bytes
 from packager.vehicle.segments import MAX_SEGMENT_BYTES, Segment, SegmentMap
+from packager.vehicle.spills import encode_spills
 
 SEGMENT_COST_BYTES: Final = 4
 """What a segment costs in the map, about; only the choice of forms depends on it."""
@@ -80,7 +83,7 @@ def encode(
         level: zstd level, 1 to 22.
 
     Raises:
-        BudgetError: No form fits the memory of the ECU.
+        BudgetError: No form fits the memory of the ECU, or its scratch holds no block.
     """
     block_bytes = grid_block_bytes(len(new), profile)
     identity = Identity(
@@ -90,6 +93,8 @@ def encode(
         release_counter=label.release_counter,
         version=label.version,
         hardware_ids=label.hardware_ids,
+        in_place=old is not None and not profile.spare_slot,
+        scratch_bytes=0 if old is None or profile.spare_slot else _scratch_bytes(profile, min(block_bytes, len(new))),
     )
     richest, *poorer = _attempts(profile, block_bytes, level, segments)
     encoded = _encode(identity, old, new, *richest)
@@ -104,6 +109,17 @@ def encode(
             hint="raise ram_kib, or set a smaller block_kib in the ECU's profile",
         )
     return min(fitting, key=lambda encoded: len(encoded.written.data))
+
+
+def _scratch_bytes(profile: UpdateProfile, longest_bytes: int) -> int:
+    """Return how much scratch an in-place update may use; it must hold the longest block while that is written."""
+    if profile.scratch_bytes < longest_bytes:
+        raise BudgetError(
+            f"in-place update: the profile has {profile.scratch_bytes} bytes of scratch, expected at least {longest_bytes}: "
+            "the block that is being written must lie there whole, or a power cut could not be recovered from",
+            hint="raise scratch_kib, set a smaller block_kib, or give the ECU a spare slot",
+        )
+    return profile.scratch_bytes
 
 
 def _attempts(
@@ -131,8 +147,50 @@ def _encode(
         output = new[start : start + block_bytes]
         pieces = segment_map.pieces(start, start + len(output))
         blocks.append(_smallest_form(Place(start >> identity.block_log2, start, output, old, pieces), means))
+    if identity.in_place and old is not None:
+        return _encode_in_place(identity, old, new, means, segment_map, blocks)
     used = _used_segments(segment_map, blocks, block_bytes)
     return EncodedBundle(write_bundle(identity, blocks, used, means.coders), _count_forms(blocks))
+
+
+def _encode_in_place(
+    identity: Identity, old: bytes, new: bytes, means: Means, segment_map: SegmentMap, blocks: list[CodedBlock]
+) -> EncodedBundle:
+    """Order the blocks by what they overwrite, put old bytes aside or code blocks anew where that is not enough, and write the bundle."""
+    block_bytes = 1 << identity.block_log2
+    longest_bytes = min(block_bytes, len(new))
+    reads = [_old_ranges(block, segment_map, block_bytes) for block in blocks]
+
+    @functools.cache
+    def extra_bytes(number: int) -> int:
+        coded = compress(blocks[number].output, means.coders - {Coder.LZMA}, QUICK_LEVEL)[1]
+        return max(len(coded) - len(blocks[number].blob), 0)
+
+    found = arrange(old, new, block_bytes, reads, identity.scratch_bytes - longest_bytes, extra_bytes)
+    for number in found.recoded:
+        alone = Place(number, number * block_bytes, blocks[number].output, None, ())
+        blocks[number] = _smallest_form(alone, means)
+    spilled = b"".join(old[first : first + length] for first, length in found.spills)
+    spills = encode_spills(list(found.spills), Digest.of(spilled).value) if spilled else b""
+    written = write_bundle(
+        replace(identity, scratch_bytes=longest_bytes + len(spilled)),
+        [blocks[number] for number in found.order],
+        _used_segments(segment_map, blocks, block_bytes),
+        means.coders,
+        spills=spills,
+    )
+    return EncodedBundle(written, _count_forms(blocks))
+
+
+def _old_ranges(block: CodedBlock, segment_map: SegmentMap, block_bytes: int) -> list[Range]:
+    """Return the stretches of the old image that a block reads."""
+    if block.op is Op.WINDOW:
+        return [(block.window_offset, block.window_offset + len(block.source))]
+    if block.op not in READS_SEGMENTS:
+        return []
+    start = block.block * block_bytes
+    pieces = segment_map.pieces(start, start + len(block.output))
+    return [(piece.old_offset, piece.old_offset + piece.length_bytes) for piece in pieces]
 
 
 def _smallest_form(place: Place, means: Means) -> CodedBlock:

@@ -95,6 +95,7 @@ def write_bundle(
     segments: Sequence[Segment],
     coders: frozenset[Coder],
     predictors: bytes = b"",
+    spills: bytes = b"",
 ) -> WrittenBundle:
     """Write head and blobs.
 
@@ -104,6 +105,7 @@ def write_bundle(
         segments: Those that the blocks read, normalised.
         coders: Coders that the ECU has, for the segment map.
         predictors: Section 4, coded.
+        spills: Section 5, coded.
     """
     columns = encode_segments(segments, coders) if segments else ()
     map_section = b"".join((encode_varint(len(segments)), *(column.encoded for column in columns))) if segments else b""
@@ -136,7 +138,7 @@ def write_bundle(
         hardware_ids=tuple(sorted(identity.hardware_ids)),
     )
     index = _encode_index(blocks, source_hashed=reads_old and not implied)
-    head, memory_bytes = _assemble(manifest, index, map_section, predictors)
+    head, memory_bytes = _assemble(manifest, index, map_section, predictors, spills)
     return WrittenBundle(b"".join((head, *(block.blob for block in blocks))), len(head), memory_bytes)
 
 
@@ -152,10 +154,13 @@ def encode_segments(segments: Sequence[Segment], coders: frozenset[Coder]) -> tu
     return tuple(encode_column(bytes(column), coders) for column in (gaps, lengths, diagonals))
 
 
-def _assemble(manifest: Manifest, index: bytes, map_section: bytes, predictors: bytes) -> tuple[bytes, int]:
+def _assemble(
+    manifest: Manifest, index: bytes, map_section: bytes, predictors: bytes, spills: bytes
+) -> tuple[bytes, int]:
     sections: list[tuple[Section, bytes]] = [(Section.MANIFEST, encode_manifest(manifest)), (Section.INDEX, index)]
     sections += [(Section.SEGMENTS, map_section)] if map_section else []
     sections += [(Section.PREDICTORS, predictors)] if predictors else []
+    sections += [(Section.SPILLS, spills)] if spills else []
     head_bytes = PREAMBLE_BYTES + DIGEST_BYTES + sum(SECTION_ENTRY_BYTES + len(content) for _, content in sections)
     memory_bytes = required_memory_bytes(manifest, head_bytes)
     sections[0] = (Section.MANIFEST, encode_manifest(replace(manifest, memory_bytes=memory_bytes)))

@@ -15,6 +15,7 @@ from packager.vehicle.index import BlockIndex, parse_index
 from packager.vehicle.manifest import Kind, Manifest, Op, parse_manifest
 from packager.vehicle.profile import Coder, UpdateProfile
 from packager.vehicle.segments import EMPTY_MAP, SEGMENT_BYTES, SegmentMap, parse_segments
+from packager.vehicle.spills import NO_SPILLS, SpillMap, parse_spills
 from packager.vehicle.wire import Cursor
 
 MAGIC: Final = b"\x89OTA"
@@ -36,6 +37,7 @@ class Section(IntEnum):
     INDEX = 2
     SEGMENTS = 3
     PREDICTORS = 4
+    SPILLS = 5
 
 
 class Feature(IntFlag):
@@ -48,8 +50,8 @@ class Feature(IntFlag):
     PREDICTED = 16
 
 
-KNOWN_FEATURES: Final = Feature.ZSTD | Feature.LZMA | Feature.WINDOW
-"""What this reader does; `Feature.IN_PLACE` and `Feature.PREDICTED` are reserved in the format and refused before anything is fetched."""
+KNOWN_FEATURES: Final = Feature.ZSTD | Feature.LZMA | Feature.WINDOW | Feature.IN_PLACE
+"""What this reader does; `Feature.PREDICTED` is reserved in the format and refused before anything is fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Head:
         predictors: Section 4, still coded; empty without predicted blocks.
         length_bytes: Length of the head; blobs start here.
         digest: SHA-256 of the whole head.
+        spills: What an in-place update puts aside; often nothing.
     """
 
     manifest: Manifest
@@ -79,6 +82,7 @@ class Head:
     predictors: bytes
     length_bytes: int
     digest: Digest
+    spills: SpillMap = NO_SPILLS
 
     @property
     def bundle_bytes(self) -> int:
@@ -141,7 +145,8 @@ def read_head(data: bytes | bytearray | memoryview, signed: SignedHead, profile:
     predictors = bytes(sections.get(Section.PREDICTORS, b""))
     if bool(predictors) != (Op.PREDICTED in manifest.ops):
         raise CorruptError("head: predictor section present without predicted blocks, or missing with them")
-    return Head(manifest, index, segments, predictors, len(view), found)
+    spills = _read_spills(sections.get(Section.SPILLS), manifest)
+    return Head(manifest, index, segments, predictors, len(view), found, spills)
 
 
 def head_length_bytes(prefix: bytes | memoryview) -> int:
@@ -227,6 +232,16 @@ def _read_segments(section: memoryview | None, manifest: Manifest) -> SegmentMap
         max_decoded_bytes=manifest.max_decoded_bytes,
         limits=manifest.limits,
     )
+
+
+def _read_spills(section: memoryview | None, manifest: Manifest) -> SpillMap:
+    if section is not None and not manifest.in_place:
+        raise CorruptError("head: spills in a bundle that is not in-place")
+    spills = NO_SPILLS if section is None else parse_spills(section, manifest.old_length_bytes)
+    wanted_bytes = manifest.max_output_bytes + spills.spilled_bytes if manifest.in_place else 0
+    if manifest.scratch_bytes != wanted_bytes:
+        raise CorruptError(f"manifest: states {manifest.scratch_bytes} bytes of scratch, expected {wanted_bytes}")
+    return spills
 
 
 def _check_profile(manifest: Manifest, head_bytes: int, profile: UpdateProfile) -> None:

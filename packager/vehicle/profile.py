@@ -68,7 +68,7 @@ def grid_block_bytes(new_length_bytes: int, profile: UpdateProfile) -> int:
     """Choose the block size from the new image's size and the profile alone, so that every bundle to that image shares one grid.
 
     Small images get the smallest block that holds them whole, others 1 MiB; little memory lowers it (a block is held about four
-    times while it is decoded).
+    times while it is decoded), and so does little scratch of an in-place update, half of which is left for spilled bytes.
     """
     if profile.block_bytes is not None:
         return profile.block_bytes
@@ -76,6 +76,8 @@ def grid_block_bytes(new_length_bytes: int, profile: UpdateProfile) -> int:
     while block_bytes > 1 << MIN_BLOCK_LOG2 and block_bytes * 4 > profile.ram_bytes // 2:
         block_bytes >>= 1
     while block_bytes > 1 << MIN_BLOCK_LOG2 and block_bytes >> 1 >= new_length_bytes:
+        block_bytes >>= 1
+    while not profile.spare_slot and block_bytes > 1 << MIN_BLOCK_LOG2 and block_bytes * 2 > profile.scratch_bytes:
         block_bytes >>= 1
     return block_bytes
 

@@ -96,7 +96,7 @@ def change(at: int, value: bytes) -> bytes:
         (6, b"\0\0", CorruptError, "0 sections"),
         (6, bytes((MAX_SECTIONS + 1, 0)), CorruptError, "17 sections"),
         (8, b"\1\0\0\0", CorruptError, "as the manifest says"),
-        (8, b"\x08\0\0\0", IncompatibleError, "needs a newer reader"),
+        (8, b"\x08\0\0\0", CorruptError, "as the manifest says"),
         (8, b"\x10\0\0\0", IncompatibleError, "needs a newer reader"),
         (8, b"\0\0\0\x80", IncompatibleError, "required features 0x80000000"),
         (16, b"\0", CorruptError, "section 0"),
@@ -188,12 +188,20 @@ def test_features_follow_from_the_manifest() -> None:
     assert features_of(in_place) == Feature.IN_PLACE
 
 
-def test_an_in_place_bundle_is_refused_before_anything_is_fetched() -> None:
-    head = with_manifest(delta_one_block(), lambda m: replace(m, in_place=True))
-    with pytest.raises(IncompatibleError, match="needs a newer reader"):
-        read(seal(head[:8] + b"\x08\0\0\0" + head[12:-32]))
-    with pytest.raises(CorruptError, match="features"):
-        read(head)
+@pytest.mark.parametrize(
+    ("scratch_bytes", "message"), [(0, "0 bytes of scratch, expected 3008"), (3009, "needs 3009 bytes of scratch")]
+)
+def test_in_place_is_a_feature_and_needs_scratch_for_a_block(scratch_bytes: int, message: str) -> None:
+    sample = delta_one_block()
+    before = sample.head.manifest
+    grown = replace(before, in_place=True, scratch_bytes=scratch_bytes)
+    more_bytes = len(encode_manifest(grown)) - len(encode_manifest(before))
+    head = with_manifest(sample, lambda _: replace(grown, memory_bytes=before.memory_bytes + more_bytes))
+    in_place = seal(head[:8] + b"\x08\0\0\0" + head[12:-32])
+    with pytest.raises((CorruptError, IncompatibleError), match=message):
+        read(in_place)
+    with pytest.raises(CorruptError, match="features|scratch"):
+        read(head, replace(PROFILE, scratch_bytes=scratch_bytes))
 
 
 MIXED = delta_mixed()

@@ -1,0 +1,235 @@
+"""Power cut at every write and sync of an in-place update: every cut ends in the new image; before the first overwrite the old one is whole."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from packager.vehicle.applier import Applier
+from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceError
+from packager.vehicle.identity import Digest
+from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
+from packager.vehicle.journal import JOURNAL_BYTES, MAX_FAILURES, Binding, Journal
+from tests.faulty_storage import KEEP_ALL, LOSE_ALL, LOSSES, REORDERED, TORN, MemoryFile, Power, PowerCut
+from tests.in_place_bundles import (
+    SAMPLES,
+    InPlaceSample,
+    mostly_unchanged,
+    one_block,
+    shifted_down,
+    shifted_up,
+    swapped,
+)
+from tests.sample_bundles import BLOCK
+
+BINDING = Binding(Digest.of(b"bundle"), Digest.of(b"ecu"))
+CHUNK_BYTES = 1000
+
+
+class Machine:
+    """An ECU whose slot, scratch and journal share one power supply."""
+
+    def __init__(self, sample: InPlaceSample) -> None:
+        self.sample = sample
+        self.head = sample.head
+        self.slot = MemoryFile(max(len(sample.old), len(sample.new)), content=sample.old)
+        self.scratch = MemoryFile(self.head.manifest.scratch_bytes)
+        self.journal = MemoryFile(JOURNAL_BYTES)
+        self.is_marked = False
+
+    @property
+    def files(self) -> tuple[MemoryFile, MemoryFile, MemoryFile]:
+        return self.slot, self.scratch, self.journal
+
+    def update(self, power: Power) -> None:
+        """Run an update to its end."""
+        for file in self.files:
+            file.power = power
+
+        def mark() -> None:
+            power.step()
+            self.is_marked = True
+
+        place = InPlaceSlot(self.head, self.slot, self.scratch, Journal(self.journal, BINDING), mark)
+        old = OverwrittenImage(self.head, self.slot, self.scratch)
+        with Applier(self.head, old, self.slot, destination=place) as applier:
+            for start in range(applier.next_offset, len(self.sample.data), CHUNK_BYTES):
+                applier.feed(self.sample.data[start : start + CHUNK_BYTES])
+            assert applier.finish().image == self.head.manifest.new
+        self.require_new()
+
+    def require_new(self) -> None:
+        new = self.sample.new
+        assert self.slot.content[: len(new)] == new
+        assert self.slot.synced[: len(new)] == new, "a verdict on what is not on the medium"
+
+    def cut(self, cut_at: int, loss: str, chance: random.Random) -> bool:
+        """Cut the power of an update at a step and come back. Returns whether it was cut before its end."""
+        try:
+            self.update(Power(cut_at))
+        except PowerCut:
+            for file in self.files:
+                file.restart(loss, chance)
+            if not self.is_marked:
+                old = self.sample.old
+                assert self.slot.content == old.ljust(len(self.slot.content), b"\0"), "overwritten without a mark"
+            return True
+        return False
+
+
+def count_steps(sample: InPlaceSample) -> int:
+    power = Power()
+    Machine(sample).update(power)
+    return power.steps
+
+
+@pytest.mark.parametrize("make", SAMPLES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_cut_ends_in_the_new_image(make: Callable[[], InPlaceSample], loss: str) -> None:
+    sample = make()
+    steps = count_steps(sample)
+    for cut_at in range(steps):
+        machine = Machine(sample)
+        assert machine.cut(cut_at, loss, random.Random(cut_at))
+        machine.update(Power())
+    print(f"in place, {sample.name}, {loss}: {steps} cut points")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_cut_with_the_journal_lost(loss: str) -> None:
+    tried = 0
+    for make in SAMPLES:
+        sample = make()
+        for cut_at in range(count_steps(sample)):
+            for lost in ((0,), (1,), (0, 1)):
+                machine = Machine(sample)
+                machine.cut(cut_at, loss, random.Random(cut_at))
+                for slot in lost:
+                    at = slot * JOURNAL_BYTES // 2
+                    machine.journal.content[at : at + 200] = b"\xff" * 200
+                machine.update(Power())
+                tried += 1
+    print(f"in place, journal slots lost, {loss}: {tried} cut points")
+
+
+def _two_cuts(sample: InPlaceSample, step: int, loss: str) -> int:
+    steps = count_steps(sample)
+    tried = 0
+    for first in range(0, steps, step):
+        for second in range(0, steps, step):
+            machine = Machine(sample)
+            chance = random.Random(first * steps + second)
+            machine.cut(first, loss, chance)
+            machine.cut(second, loss, chance)
+            machine.update(Power())
+            tried += 1
+    return tried
+
+
+def test_a_second_cut_during_the_resume() -> None:
+    for make in (swapped, shifted_up):
+        print(f"in place, {make().name}: {_two_cuts(make(), 7, REORDERED)} pairs of cut points")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("make", SAMPLES)
+@pytest.mark.parametrize("loss", [LOSE_ALL, TORN, REORDERED])
+def test_every_second_cut_during_the_resume(make: Callable[[], InPlaceSample], loss: str) -> None:
+    print(f"in place, {make().name}, {loss}: {_two_cuts(make(), 1, loss)} pairs of cut points")
+
+
+def test_many_cuts_in_a_row_make_progress_or_stop_after_ten_at_one_block() -> None:
+    sample = swapped()
+    machine = Machine(sample)
+    cuts = 0
+    while machine.cut(9, KEEP_ALL, random.Random(cuts)):
+        cuts += 1
+        assert cuts < 50
+    print(f"in place: done after {cuts} cuts in a row")
+
+
+@pytest.mark.parametrize("reason", ["no space left on device", "input/output error"])
+def test_a_failing_write_or_sync_is_resumable(reason: str) -> None:
+    sample = swapped()
+    steps = count_steps(sample)
+    for fail_at in range(steps):
+        machine = Machine(sample)
+        power = Power(fail_at=fail_at, reason=reason)
+        if fail_at < steps - 2:
+            with pytest.raises(ResourceError, match=reason):
+                machine.update(power)
+        else:
+            machine.update(power)  # the last journal entry only takes a count back
+        machine.update(Power())
+
+
+def test_ten_failures_of_one_block_then_stop() -> None:
+    sample = shifted_up()
+    machine = Machine(sample)
+    wrong = bytearray(sample.data)
+    wrong[sample.head_bytes + sample.head.index[2].blob_offset] ^= 1
+    machine.sample = InPlaceSample("", sample.old, sample.new, bytes(wrong), sample.head_bytes)
+    for _ in range(MAX_FAILURES + 1):
+        with pytest.raises(CorruptError, match="not the signed one"):
+            machine.update(Power())
+    with pytest.raises(ResourceError, match="10 starts failed"):
+        machine.update(Power())
+
+
+def test_a_bad_blob_changes_no_byte_and_marks_nothing() -> None:
+    sample = one_block()
+    machine = Machine(sample)
+    wrong = bytearray(sample.data)
+    wrong[sample.head_bytes] ^= 1
+    machine.sample = InPlaceSample("", sample.old, sample.new, bytes(wrong), sample.head_bytes)
+    with pytest.raises(CorruptError):
+        machine.update(Power())
+    assert not machine.is_marked
+    assert machine.slot.writes == 0
+
+
+@pytest.mark.parametrize("make", [shifted_up, shifted_down, swapped, one_block])
+def test_another_old_image_is_refused_before_the_first_overwrite(make: Callable[[], InPlaceSample]) -> None:
+    machine = Machine(make())
+    for at in range(0, len(machine.sample.old), 100):
+        machine.slot.content[at] ^= 1
+    before = bytes(machine.slot.content)
+    with pytest.raises(IncompatibleError, match="another one or damaged"):
+        machine.update(Power())
+    assert machine.slot.content == before
+    assert not machine.is_marked
+
+
+def test_a_block_that_lies_there_is_not_written_again() -> None:
+    machine = Machine(mostly_unchanged())
+    machine.update(Power())
+    assert machine.slot.writes == 3  # the changed one, the fill, the new end
+    writes = machine.slot.writes
+    machine.update(Power())
+    assert machine.slot.writes == writes
+
+
+def test_a_worn_block_after_the_intent_is_not_made_from_bytes_that_are_gone() -> None:
+    """Blocks after it that are there count as done, even though their old bytes were overwritten."""
+    sample = shifted_up()
+    machine = Machine(sample)
+    with pytest.raises(PowerCut):
+        machine.update(Power(count_steps(sample) * 2 // 3))
+    for file in machine.files:
+        file.restart(KEEP_ALL, random.Random(0))
+    last = machine.head.index[0].block
+    machine.slot.content[last * BLOCK + 3] ^= 1
+    repaired: list[int] = []
+
+    def repair(record: object) -> memoryview:
+        block = record.block  # type: ignore[attr-defined]
+        repaired.append(block)
+        return memoryview(sample.new)[block * BLOCK : (block + 1) * BLOCK]
+
+    place = InPlaceSlot(machine.head, machine.slot, machine.scratch, Journal(machine.journal, BINDING))
+    old = OverwrittenImage(machine.head, machine.slot, machine.scratch)
+    with Applier(machine.head, old, machine.slot, destination=place, repair=repair) as applier:
+        applier.feed(sample.data[applier.next_offset :])
+        applier.finish()
+    machine.require_new()
+    assert repaired == [last]
