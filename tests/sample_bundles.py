@@ -66,9 +66,7 @@ def compressed(coder: Coder) -> Callable[[Place, Means], CodedBlock]:
 
     def form(place: Place, means: Means) -> CodedBlock:
         if coder is Coder.LZMA:
-            return CodedBlock(
-                place.block, Op.COMPRESSED, coder, lzma.compress(place.output), place.output
-            )
+            return CodedBlock(place.block, Op.COMPRESSED, coder, lzma.compress(place.output), place.output)
         coded = zstd.compress(place.output, means.level)
         log2 = zstd.window_log2(coded)
         return CodedBlock(place.block, Op.COMPRESSED, coder, coded, place.output, window_log2=log2)
