@@ -5,24 +5,31 @@ each block is verified before and after it is decoded (see `blocks`), written, s
 slot back and gives the verdict on the full image (Uptane 5.4.4.2, deployment practice 7.2); only its result may be activated.
 """
 
+import contextlib
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from packager.vehicle.blocks import OldImage, make_block
+from packager.vehicle.blocks import OldImage, Workspace, make_block
 from packager.vehicle.destination import Destination, SpareSlot
-from packager.vehicle.errors import CancelledError, CorruptError, StateError
+from packager.vehicle.errors import CancelledError, CorruptError, IncompatibleError, StateError
 from packager.vehicle.head import Head
 from packager.vehicle.identity import ImageId
 from packager.vehicle.index import BlockRecord
 from packager.vehicle.journal import Journal
+from packager.vehicle.manifest import Op
 from packager.vehicle.storage import StoredFile
 
 SYNC_BYTES: Final = 8 << 20
 """Written bytes between two syncs; a cut costs at most this much decoding, no download."""
+PIPELINE_BYTES: Final = 8 << 20
+"""Blocks that are made at the same time hold at most this much together, if more than one is."""
+QUEUE_BYTES: Final = 3 << 20
+"""Blobs of blocks that are made or wait for it hold at most this much together, if more than one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +49,51 @@ class VerifiedImage:
     image: ImageId
 
 
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A block that a worker makes: its length to come, its blob's length, the buffer of its blob if it is the applier's."""
+
+    future: Future[int]
+    blob_bytes: int
+    buffer: bytearray | None
+
+
+class _MemoryGate:
+    """Lets threads go on as long as what they hold together is within a limit; one may always go on."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._held_bytes = 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def holding(self, cost_bytes: int) -> Iterator[None]:
+        """Wait until there is room for `cost_bytes`, and hold them."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held_bytes or self._held_bytes + cost_bytes <= self._limit_bytes)
+            self._held_bytes += cost_bytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held_bytes -= cost_bytes
+                self._changed.notify_all()
+
+
 class Applier:
     """Turns the bytes of one bundle into the new image. A context manager; not for use by several threads at once.
 
     Args:
         head: The authentic head.
         old: The old image; `NoOldImage()` for a full bundle.
-        slot: Where the new image goes; as long as the new image.
-        journal: Keeps the position across power cuts; None starts from what the slot already holds.
+        slot: Where the new image goes.
+        journal: Keeps the position across power cuts; None starts from what the slot already holds. Not for a `destination`.
         workers: Threads that verify and decode; 1 does all in the caller's thread and holds one block.
         sync_bytes: Written bytes between two syncs.
         on_progress: Told after each block, in the caller's thread.
         cancelled: Asked before each block; True stops with `CancelledError`.
+        destination: Where blocks go; None writes them to `slot`, which is then as long as the new image.
+        repair: Makes, in another way, a block whose old part is not what the head says; called by the workers. None lets it fail.
 
     Raises:
         ResourceError: Ten starts at the same block failed.
@@ -70,19 +110,28 @@ class Applier:
         sync_bytes: int = SYNC_BYTES,
         on_progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
+        destination: Destination | None = None,
+        repair: Callable[[BlockRecord], memoryview] | None = None,
     ) -> None:
         self._head = head
         self._old = old
-        self._destination: Destination = SpareSlot(head, slot, journal, sync_bytes, background=workers > 1)
-        if self._destination.is_ordered:
+        if destination is not None and destination.is_ordered:
             workers = 1
+        self._pool = ThreadPoolExecutor(workers, "apply") if workers > 1 else None
+        reader = None if head.manifest.in_place else self._pool  # an in-place bundle is not in block order
+        self._destination: Destination = destination or SpareSlot(head, slot, journal, sync_bytes, reader)
+        self._repair = repair
         self._on_progress = on_progress
         self._cancelled = cancelled
-        self._blob = bytearray()
+        self._blob: bytearray | None = None
+        self._blob_bytes = 0
+        self._spare: list[bytearray] = []
+        self._workspaces: list[Workspace] = []
         self._state = "open"
         self._workers = workers
-        self._pool = ThreadPoolExecutor(workers, "apply") if workers > 1 else None
-        self._pending: deque[Future[int]] = deque()
+        self._pending: deque[_Pending] = deque()
+        self._queued_bytes = 0
+        self._gate = _MemoryGate(PIPELINE_BYTES)
         self._committed = self._received = self._destination.resume()
         if self._received < len(head.index):
             self._record = head.index[self._received]
@@ -99,7 +148,6 @@ class Applier:
         """Stop the threads; what is finished stays. A stop in between counts as no failure. Later calls do nothing."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-        self._destination.close()
         if self._state == "open":
             self._state = "closed"
             self._destination.settle()
@@ -109,7 +157,7 @@ class Applier:
         """Byte of the bundle that the next `feed` must start with."""
         if self._received == len(self._head.index):
             return self._head.bundle_bytes
-        return self._head.length_bytes + self._record.blob_offset + len(self._blob)
+        return self._head.length_bytes + self._record.blob_offset + self._blob_bytes
 
     @property
     def progress(self) -> Progress:
@@ -128,15 +176,13 @@ class Applier:
         """
         self._require_open()
         try:
-            view = memoryview(chunk)
-            self._advance()
+            view = memoryview(chunk).cast("B")
+            self._skip_empty()
             while len(view):
                 if self._received == len(self._head.index):
                     raise CorruptError(f"bundle: {len(view)} bytes after the last blob, expected none")
-                wanted = self._record.blob_bytes - len(self._blob)
-                self._blob += view[:wanted]
-                view = view[wanted:]
-                self._advance()
+                view = view[self._take(view, is_kept=isinstance(chunk, bytes)) :]
+                self._skip_empty()
         except BaseException:
             self._state = "failed"
             raise
@@ -150,7 +196,7 @@ class Applier:
         """
         self._require_open()
         try:
-            self._advance()
+            self._skip_empty()
             if self._received < len(self._head.index):
                 raise CorruptError(
                     f"bundle: ended at byte {self.next_offset}, expected {self._head.bundle_bytes}; fetch the rest"
@@ -171,32 +217,98 @@ class Applier:
         if self._state != "open":
             raise StateError(f"applier: it is {self._state}; make a new one")
 
-    def _advance(self) -> None:
-        """Hand over every block whose blob is complete."""
-        while self._received < len(self._head.index) and len(self._blob) == self._record.blob_bytes:
-            if self._cancelled is not None and self._cancelled():
-                self._destination.settle()
-                raise CancelledError(f"update: stopped by the caller at block {self._record.block}; it can go on later")
-            record, blob = self._record, self._blob
-            self._blob = bytearray()
-            self._received += 1
-            if self._received < len(self._head.index):
-                self._record = self._head.index[self._received]
-            if self._pool is None:
-                self._commit(self._put(record, blob))
-            else:
-                self._pending.append(self._pool.submit(self._put, record, blob))
-                if len(self._pending) > self._workers:
-                    self._commit_oldest()
+    def _take(self, view: memoryview, *, is_kept: bool) -> int:
+        """Take what the next block still misses and hand the block over when it is whole. Returns how much that was.
 
-    def _put(self, record: BlockRecord, blob: bytearray) -> int:
+        Args:
+            view: The next bytes.
+            is_kept: Whether they stay as they are while other threads read them; then a whole blob is not copied.
+        """
+        wanted = min(self._record.blob_bytes - self._blob_bytes, len(view))
+        if wanted == self._record.blob_bytes and (is_kept or self._pool is None):
+            self._hand_over(view[:wanted], None)
+            return wanted
+        if self._blob is None:
+            self._blob = self._spare.pop() if self._spare else bytearray(self._head.manifest.max_blob_bytes)
+        self._blob[self._blob_bytes : self._blob_bytes + wanted] = view[:wanted]
+        self._blob_bytes += wanted
+        if self._blob_bytes == self._record.blob_bytes:
+            blob, self._blob, self._blob_bytes = self._blob, None, 0
+            self._hand_over(memoryview(blob)[: self._record.blob_bytes], blob)
+        return wanted
+
+    def _hand_over(self, blob: memoryview, buffer: bytearray | None) -> None:
+        """Have the next block made; go on to the one after."""
+        record = self._record
+        if self._cancelled is not None and self._cancelled():
+            self._destination.settle()
+            raise CancelledError(f"update: stopped by the caller at block {record.block}; it can go on later")
+        self._make_room(record.blob_bytes)
+        self._received += 1
+        if self._received < len(self._head.index):
+            self._record = self._head.index[self._received]
+        if self._pool is None:
+            length_bytes = self._put(record, blob)
+            if buffer is not None:
+                self._spare.append(buffer)
+            self._commit(length_bytes)
+        else:
+            self._queued_bytes += record.blob_bytes
+            self._pending.append(_Pending(self._pool.submit(self._put, record, blob), record.blob_bytes, buffer))
+
+    def _make_room(self, blob_bytes: int) -> None:
+        """Wait until one more block may be under way. The caller's thread wakes up once for several blocks: each time costs the workers."""
+        if len(self._pending) > 4 * self._workers:
+            self._pending[2 * self._workers].future.result()
+        while self._pending and (
+            self._pending[0].future.done()
+            or len(self._pending) > 4 * self._workers
+            or self._queued_bytes + blob_bytes > QUEUE_BYTES
+        ):
+            self._commit_oldest()
+
+    def _skip_empty(self) -> None:
+        """Hand over blocks that have no blob."""
+        while self._received < len(self._head.index) and not self._record.blob_bytes:
+            self._hand_over(memoryview(b""), None)
+
+    def _cost_bytes(self, record: BlockRecord) -> int:
+        """Return what a block holds in memory at most while it is made, besides its blob."""
+        manifest = self._head.manifest
+        cost = manifest.max_output_bytes
+        if record.op is Op.WINDOW:
+            cost += 2 * record.window_bytes  # the binding copies it
+        elif record.op is Op.DELTA:
+            cost += manifest.max_output_bytes + min(manifest.max_decoded_bytes, manifest.max_output_bytes)
+        return cost
+
+    def _put(self, record: BlockRecord, blob: memoryview) -> int:
         """Make a block and write it, with workers in one of their threads. Returns its length in bytes."""
-        output = memoryview(make_block(self._head, record, blob, self._old))
-        self._destination.put(record, output)
-        return len(output)
+        if self._destination.holds(record):
+            start, end = self._head.manifest.block_range(record.block)
+            return end - start
+        with self._gate.holding(self._cost_bytes(record)):
+            try:
+                workspace = self._workspaces.pop()
+            except IndexError:
+                workspace = Workspace()
+            try:
+                output = make_block(self._head, record, blob, self._old, workspace)
+            except IncompatibleError:
+                if self._repair is None:
+                    raise
+                output = self._repair(record)
+            self._destination.put(record, output)
+            self._workspaces.append(workspace)
+            return len(output)
 
     def _commit_oldest(self) -> None:
-        self._commit(self._pending.popleft().result())
+        oldest = self._pending.popleft()
+        length_bytes = oldest.future.result()
+        self._queued_bytes -= oldest.blob_bytes
+        if oldest.buffer is not None:
+            self._spare.append(oldest.buffer)
+        self._commit(length_bytes)
 
     def _commit(self, output_bytes: int) -> None:
         self._committed += 1

@@ -41,7 +41,7 @@ def decode(
     decoded_length_bytes: int,
     what: str,
     limits: CodecLimits,
-    window: bytes | bytearray = b"",
+    window: bytes | bytearray | memoryview = b"",
 ) -> bytes | memoryview:
     """Decode `coded` to exactly `decoded_length_bytes` bytes.
 
@@ -70,7 +70,11 @@ def decode(
 
 
 def _decode_zstd(
-    coded: memoryview | bytes, decoded_length_bytes: int, what: str, window_bytes: int, window: bytes | bytearray
+    coded: memoryview | bytes,
+    decoded_length_bytes: int,
+    what: str,
+    window_bytes: int,
+    window: bytes | bytearray | memoryview,
 ) -> bytes:
     try:
         frame = zstandard.get_frame_parameters(coded, format=zstandard.FORMAT_ZSTD1_MAGICLESS)

@@ -6,7 +6,7 @@ on the whole image. `SpareSlot` is the one for ECUs with room for a second image
 
 import contextlib
 import hashlib
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import Final, Protocol
 
 from packager.vehicle.errors import ResourceError, StateError
@@ -22,7 +22,7 @@ _READ_BACK_BYTES: Final = 1 << 18
 class Destination(Protocol):
     """Takes verified blocks in install order and keeps them across power cuts. Owned by one applier.
 
-    The calls: `resume` once; for each position from there on `put`, then `commit`; at the end `complete`, and in every case `close`.
+    The calls: `resume` once; for each position from there on `put`, then `commit`; at the end `complete`.
     """
 
     @property
@@ -34,6 +34,13 @@ class Destination(Protocol):
 
         Raises:
             ResourceError: Ten starts at the same block failed, or the medium did.
+        """
+
+    def holds(self, record: BlockRecord) -> bool:
+        """Tell whether a block lies there already, so that making it would be in vain or is no longer possible.
+
+        Raises:
+            ResourceError: It can't be read.
         """
 
     def put(self, record: BlockRecord, output: memoryview) -> None:
@@ -64,9 +71,6 @@ class Destination(Protocol):
     def settle(self) -> None:
         """Take the start back: it ended in order. If that can't be written, the start counts, which is safe."""
 
-    def close(self) -> None:
-        """Stop what runs in the background. Later calls do nothing."""
-
 
 class SpareSlot:
     """Writes blocks where they belong in a slot of their own; a sync and a journal entry every `sync_bytes`.
@@ -76,13 +80,14 @@ class SpareSlot:
         slot: As long as the new image.
         journal: Keeps the position across power cuts; None starts from what the slot already holds.
         sync_bytes: Written bytes between two syncs.
-        background: Whether to read back, in a thread of its own, while later blocks are made.
+        executor: Reads back while later blocks are made; None reads back at the end. The threads that make the blocks do it best: more
+            threads than cores cost a fifth of the speed, because one that holds the interpreter may have to wait for a core.
     """
 
     is_ordered: Final = False
 
     def __init__(
-        self, head: Head, slot: StoredFile, journal: Journal | None, sync_bytes: int, *, background: bool
+        self, head: Head, slot: StoredFile, journal: Journal | None, sync_bytes: int, executor: Executor | None
     ) -> None:
         if slot.length_bytes != head.manifest.new.length_bytes:
             raise StateError(f"slot: found {slot.length_bytes} bytes, expected {head.manifest.new.length_bytes}")
@@ -95,7 +100,7 @@ class SpareSlot:
         self._position = 0
         self._verdict = ReadBack(slot)
         self._verdict_done: Future[None] | None = None
-        self._reader = ThreadPoolExecutor(1, "read-back") if background else None
+        self._executor = executor
 
     def resume(self) -> int:
         """See `Destination.resume`. Trusts hashes alone: neither a lost nor a wrong journal can mislead it."""
@@ -106,6 +111,10 @@ class SpareSlot:
                 self._journal.finished(self._position)
             self._journal.start()
         return self._position
+
+    def holds(self, record: BlockRecord) -> bool:  # noqa: ARG002 - the protocol's
+        """See `Destination.holds`. Making a block once more does no harm here, so nothing is read for it."""
+        return False
 
     def put(self, record: BlockRecord, output: memoryview) -> None:
         """See `Destination.put`."""
@@ -132,11 +141,6 @@ class SpareSlot:
             with contextlib.suppress(ResourceError):
                 self._journal.settle()
 
-    def close(self) -> None:
-        """See `Destination.close`."""
-        if self._reader is not None:
-            self._reader.shutdown(cancel_futures=True)
-
     def _first_missing(self) -> int:
         buffer = bytearray(self._manifest.max_output_bytes)
         for position in range(len(self._index)):
@@ -153,9 +157,11 @@ class SpareSlot:
         self._unsynced_bytes = 0
         if self._journal is not None:
             self._journal.finished(self._position)
-        if self._reader is not None:
+        if self._executor is not None:
+            if self._verdict_done is not None:  # the one pass that can't be spread over cores must not fall behind
+                self._verdict_done.result()
             end = min(self._position << self._manifest.block_log2, self._manifest.new.length_bytes)
-            self._verdict_done = self._reader.submit(self._verdict.read_to, end)
+            self._verdict_done = self._executor.submit(self._verdict.read_to, end)
 
 
 class ReadBack:
