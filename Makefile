@@ -10,7 +10,7 @@ ROOT := keys/public/root.json
 KERNEL := $(wildcard packager/vehicle/*.c packager/vehicle/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sample-images keys release build verify cars test test-full lint types architecture format lock clean
+.PHONY: help setup sample-images keys release build verify cars test test-full lint types architecture format lock clean bench-delta
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -58,6 +58,13 @@ test: setup ## Run the test suite
 test-full: setup ## Run all tests, also long ones and those that need packages of the system
 	$(BIN)/python -m pytest -n auto -q -m "" -rs
 
+$(VENV)/installed-bench: $(VENV)/installed .ci/bench-requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/bench-requirements.txt
+	@touch $@
+
+bench-delta: $(VENV)/installed-bench ## Compare bundles with other tools' patches: CORPUS=DIR PAIRS=FILE ARGS=--help, else the sample images
+	$(BIN)/python -m tests.perf.bench_delta $(if $(CORPUS),--corpus $(CORPUS)) $(if $(PAIRS),--pairs $(PAIRS)) --json $(OUT)/bench-delta.json $(ARGS)
+
 lint: setup ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -72,8 +79,9 @@ format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: setup ## Renew .ci/requirements.txt from pyproject.toml (needs uv)
+lock: setup ## Renew .ci/*requirements.txt from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q -o .ci/requirements.txt
+	uv pip compile --group bench --constraints .ci/requirements.txt --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q -o .ci/bench-requirements.txt
 
 clean: ## Remove what was made, but not keys and images
 	rm -rf $(OUT) $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
