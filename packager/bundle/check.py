@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import tempfile
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from packager.vehicle.applier import Applier, VerifiedImage
 from packager.vehicle.blocks import NoOldImage, OldImage
@@ -12,9 +12,8 @@ from packager.vehicle.errors import ResourceError
 from packager.vehicle.head import Head, SignedHead, read_head
 from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
 from packager.vehicle.profile import UpdateProfile
+from packager.vehicle.pull import apply_file
 from packager.vehicle.storage import FileOnDisk, StoredFile, sync_directory
-
-_CHUNK_BYTES: Final = 1 << 18
 
 
 def rebuild(bundle: Path, signed: SignedHead, profile: UpdateProfile, old: Path | None, scratch: Path) -> VerifiedImage:
@@ -52,7 +51,7 @@ def _rebuild_in_place(head: Head, blobs: BinaryIO, old: Path, directory: Path) -
         scratch = stack.enter_context(FileOnDisk.open(directory / "scratch", head.manifest.scratch_bytes))
         place = InPlaceSlot(head, slot, scratch, None)
         applier = stack.enter_context(Applier(head, OverwrittenImage(head, slot, scratch), slot, destination=place))
-        return _feed(applier, blobs)
+        return apply_file(applier, blobs)
 
 
 def apply_to_file(bundle: Path, head: Head, old: Path | None, new: Path) -> VerifiedImage:
@@ -85,14 +84,7 @@ def apply_stream(head: Head, blobs: BinaryIO, old: Path | None, slot: StoredFile
     """
     with contextlib.ExitStack() as stack:
         old_image: OldImage = NoOldImage() if old is None else stack.enter_context(FileOnDisk.open(old))
-        return _feed(stack.enter_context(Applier(head, old_image, slot)), blobs)
-
-
-def _feed(applier: Applier, blobs: BinaryIO) -> VerifiedImage:
-    blobs.seek(applier.next_offset)
-    while chunk := blobs.read(_CHUNK_BYTES):
-        applier.feed(chunk)
-    return applier.finish()
+        return apply_file(stack.enter_context(Applier(head, old_image, slot)), blobs)
 
 
 def open_bundle(path: Path) -> BinaryIO:

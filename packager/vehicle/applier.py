@@ -160,6 +160,16 @@ class Applier:
         return self._head.length_bytes + self._record.blob_offset + self._blob_bytes
 
     @property
+    def missing_bytes(self) -> int:
+        """Bytes up to the end of the next blob; 0 if no blob is missing. A blob fed as one `bytes` object is not copied."""
+        return 0 if self.is_fed else self._record.blob_bytes - self._blob_bytes
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether all bytes of the bundle were fed, so that `finish` is next."""
+        return self.next_offset == self._head.bundle_bytes
+
+    @property
     def progress(self) -> Progress:
         """How far it is."""
         return Progress(self._committed, len(self._head.index), self.next_offset, self._head.bundle_bytes)
