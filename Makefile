@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
+FUZZ_SECONDS ?= 60
 RELEASE := sample_images/os7.toml
 IMAGES := sample_images/images
 ROOT := keys/public/root.json
 KERNEL := $(wildcard packager/vehicle/*.c packager/vehicle/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sample-images keys release build verify cars test test-full lint types architecture format lock clean bench-delta
+.PHONY: help setup sample-images keys release build verify cars test test-full fuzz lint types architecture format lock clean bench-delta
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -64,6 +65,9 @@ $(VENV)/installed-bench: $(VENV)/installed .ci/bench-requirements.txt
 
 bench-delta: $(VENV)/installed-bench ## Compare bundles with other tools' patches: CORPUS=DIR PAIRS=FILE ARGS=--help, else the sample images
 	$(BIN)/python -m tests.perf.bench_delta $(if $(CORPUS),--corpus $(CORPUS)) $(if $(PAIRS),--pairs $(PAIRS)) --json $(OUT)/bench-delta.json $(ARGS)
+
+fuzz: ## Fuzz the C kernel and core, FUZZ_SECONDS each (needs clang with libFuzzer)
+	tests/fuzz/run $(FUZZ_SECONDS) $(OUT)/fuzz
 
 lint: setup ## Check style
 	$(BIN)/ruff check .

@@ -20,9 +20,9 @@ enum ota_delta_fault {
 
 /* One block in the making. Fill in the inputs, set the rest to zero; or use ota_delta_begin. */
 struct ota_delta {
-    uint8_t *out;            /* the block; may be the source itself if the pieces tile it */
+    uint8_t *out;            /* the block */
     size_t out_bytes;
-    const uint8_t *source;   /* old bytes of the pieces, one after the other */
+    const uint8_t *source;   /* old bytes of the pieces, one after the other; may be the tail of the block itself */
     size_t source_bytes;
     const uint8_t *literals; /* bytes of the gaps between the pieces */
     size_t literals_bytes;
@@ -34,7 +34,8 @@ struct ota_delta {
     size_t skip, run;        /* what is left of the current control pair */
 };
 
-/* Set the five ranges; the rest becomes zero. Of them only source may overlap out, and only as a whole. */
+/* Set the five ranges; the rest becomes zero. Of them only source may overlap out, as its tail (or all of it): the block is made
+ * from its start, and literals keep it from overtaking what is left of its source. */
 void ota_delta_begin(struct ota_delta *delta, uint8_t *out, size_t out_bytes, const uint8_t *source, size_t source_bytes);
 
 /* Make the gap before the piece and the piece. After a fault the block is undefined and `delta` must not be used further. */
