@@ -91,6 +91,7 @@ class RepositorySimulator:
         contents: Published targets by path.
         requests: Metadata paths asked for.
         streams: Targets asked for, with the offset.
+        reads: Parts of targets asked for, with first and end byte.
         chunk_bytes: Pieces of a stream.
     """
 
@@ -107,6 +108,7 @@ class RepositorySimulator:
         self.contents: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.streams: list[tuple[str, int]] = []
+        self.reads: list[tuple[str, int, int]] = []
         self.streamed_bytes = 0
         self.chunk_bytes = 1000
         self.cut_stream_at: int | None = None
@@ -149,9 +151,18 @@ class RepositorySimulator:
         owner.targets[path] = TargetFile(len(data), {"sha256": hashlib.sha256(data).hexdigest()}, path, fields)
 
     def add_image(
-        self, role: str, hardware_id: str, version: str, counter: int, data: bytes, hardware_ids: tuple[str, ...] = ()
+        self,
+        role: str,
+        hardware_id: str,
+        version: str,
+        counter: int,
+        data: bytes,
+        hardware_ids: tuple[str, ...] = (),
+        max_repair_bytes: int | None = None,
     ) -> ImageTarget:
-        image = ImageTarget(hardware_id, version, ImageId.of(data), counter, hardware_ids or (hardware_id,))
+        image = ImageTarget(
+            hardware_id, version, ImageId.of(data), counter, hardware_ids or (hardware_id,), max_repair_bytes
+        )
         self.add_target(role, image.path, data, image.custom)
         return image
 
@@ -161,12 +172,22 @@ class RepositorySimulator:
         return bundle
 
     def release(
-        self, role: str, hardware_id: str, version: str, counter: int, new: bytes, *olds: bytes, full: bool = True
+        self,
+        role: str,
+        hardware_id: str,
+        version: str,
+        counter: int,
+        new: bytes,
+        *olds: bytes,
+        full: bool = True,
+        profile: UpdateProfile = PROFILE,
+        max_repair_bytes: int | None = None,
     ) -> list[MadeBundle]:
         """Offer a new image with its bundles."""
-        self.add_image(role, hardware_id, version, counter, new)
+        self.add_image(role, hardware_id, version, counter, new, max_repair_bytes=max_repair_bytes)
         sources: list[bytes | None] = [*olds, *([None] if full else [])]
-        return [self.add_bundle(role, make_bundle(hardware_id, version, counter, old, new)) for old in sources]
+        made = [make_bundle(hardware_id, version, counter, old, new, profile=profile) for old in sources]
+        return [self.add_bundle(role, bundle) for bundle in made]
 
     # Publishing
 
@@ -241,6 +262,15 @@ class RepositorySimulator:
         if len(self.files[path]) > max_bytes:
             raise UntrustedError(f"{path}: longer than {max_bytes} bytes")
         return self.files[path]
+
+    def read(self, path: str, offset: int, end: int) -> bytes:
+        self.reads.append((path, offset, end))
+        if path not in self.contents:
+            raise NotFoundError(f"{path}: not found")
+        data = self.contents[path][offset:end]
+        if len(data) != end - offset:
+            raise TemporaryError(f"{path}: ended at byte {offset + len(data)}, expected {end}")
+        return data
 
     def stream(self, path: str, offset: int, length_bytes: int) -> Generator[bytes, None, None]:
         self.streams.append((path, offset))

@@ -44,6 +44,14 @@ class BundleSource(Protocol):
             TemporaryError: It can't be had now, or is shorter.
         """
 
+    def read(self, path: str, offset: int, end: int) -> bytes:
+        """Return the bytes `offset` to `end` of the target at `path` and ask for no more than these.
+
+        Raises:
+            NotFoundError: There is none.
+            TemporaryError: They can't be had now.
+        """
+
 
 class HttpFetcher:
     """Metadata and targets below one URL, over HTTP(S). A context manager; a `Fetcher` and a `BundleSource`.
@@ -95,10 +103,17 @@ class HttpFetcher:
 
     def stream(self, path: str, offset: int, length_bytes: int) -> Generator[bytes, None, None]:
         """See `BundleSource.stream`. A broken connection is taken up again where it broke."""
+        yield from self._resuming(path, offset, length_bytes, is_part=False)
+
+    def read(self, path: str, offset: int, end: int) -> bytes:
+        """See `BundleSource.read`."""
+        return b"".join(self._resuming(path, offset, end, is_part=True))
+
+    def _resuming(self, path: str, offset: int, length_bytes: int, *, is_part: bool) -> Generator[bytes, None, None]:
         attempts = iter(RETRY_DELAYS_S)
         while offset < length_bytes:
             try:
-                for chunk in self._stream_once(path, offset, length_bytes):
+                for chunk in self._stream_once(path, offset, length_bytes, is_part=is_part):
                     offset += len(chunk)
                     attempts = iter(RETRY_DELAYS_S)
                     yield chunk
@@ -124,14 +139,15 @@ class HttpFetcher:
                     raise UntrustedError(f"{url}: longer than {max_bytes} bytes, expected at most that many")
         return bytes(found)
 
-    def _stream_once(self, path: str, offset: int, length_bytes: int) -> Iterator[bytes]:
+    def _stream_once(self, path: str, offset: int, length_bytes: int, *, is_part: bool) -> Iterator[bytes]:
         """Yield what one connection gives; ends at `length_bytes`.
 
         Raises:
             LastingError: It ended before.
             TemporaryError: The connection broke.
         """
-        response, url = self._open(path, {"Range": f"bytes={offset}-"} if offset else {})
+        wanted = f"bytes={offset}-{length_bytes - 1 if is_part else ''}"
+        response, url = self._open(path, {"Range": wanted} if offset or is_part else {})
         with _Closing(response):
             skip = offset
             if response.status == _PARTIAL:

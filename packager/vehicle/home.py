@@ -1,31 +1,27 @@
 """The vehicle home: what the integrator configured, what lies in the slots, and which slot is active.
 
-``vehicle.toml`` is the integrator's and never written. ``metadata/`` holds verified TUF metadata, ``slots/<ecu>/{a,b}`` the images,
-``state/active.json`` the active slot and the highest release counter ever installed of every ECU, in one file, so that all ECUs switch
-with one rename. Without that file all boot slot a. What is installed is the digest of the active slot's bytes, never a claim.
+``vehicle.toml`` is the integrator's and never written. ``metadata/`` holds verified TUF metadata, ``slots/<ecu>/{a,b}`` the images
+(``a`` alone for an ECU without a spare slot, with ``scratch`` beside it during an update), ``state/active.json`` what `state` describes.
+Without that file all boot slot a. What is installed is the digest of the active slot's bytes, never a claim.
 """
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from packager.vehicle.errors import ResourceError, TemporaryError, UntrustedError, VehicleError
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.manifest import MAX_RELEASE_COUNTER
-from packager.vehicle.metadata_json import parse_json
 from packager.vehicle.profile import UpdateProfile, read_profile
+from packager.vehicle.state import Begun, EcuState, encode_state, parse_state
 from packager.vehicle.storage import DirectoryStorage, write_atomically
 from packager.vehicle.table import Table
 
-SLOTS: Final = ("a", "b")
-STATE_FORMAT: Final = 1
 MAX_STATE_BYTES: Final = 1 << 20
 MAX_CONFIGURATION_BYTES: Final = 1 << 20
 MAX_ECUS: Final = 1000
@@ -68,19 +64,6 @@ class VehicleConfiguration:
 
     vin: str
     ecus: tuple[Ecu, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class EcuState:
-    """What the vehicle remembers of an ECU: the active slot and the highest release counter ever installed."""
-
-    slot: str = SLOTS[0]
-    release_counter: int = 0
-
-    @property
-    def spare_slot(self) -> str:
-        """The other slot."""
-        return SLOTS[1 - SLOTS.index(self.slot)]
 
 
 def read_configuration(text: str, what: str = "vehicle.toml") -> VehicleConfiguration:
@@ -133,6 +116,10 @@ class VehicleHome:
         """Return the path of an ECU's journal below the home."""
         return f"state/{ecu.name}.journal"
 
+    def scratch_name(self, ecu: Ecu) -> str:
+        """Return the path of an ECU's scratch for in-place updates below the home."""
+        return f"slots/{ecu.name}/scratch"
+
     def identify(self, ecu: Ecu, slot: str, on_bytes: Callable[[int], None] | None = None) -> ImageId | None:
         """Hash what a slot holds, in bounded memory; None if it is missing or empty.
 
@@ -159,7 +146,7 @@ class VehicleHome:
         if data is None:
             return {}
         try:
-            return _parse_state(data)
+            return parse_state(data)
         except UntrustedError as error:
             raise ResourceError(
                 f"{self.root / 'state/active.json'}: damaged: {error}; restore it from a backup"
@@ -171,9 +158,18 @@ class VehicleHome:
         Raises:
             ResourceError: It can't be written; the old state holds.
         """
-        ecus = {name: {"slot": s.slot, "release_counter": s.release_counter} for name, s in sorted(state.items())}
-        text = json.dumps({"format": STATE_FORMAT, "ecus": ecus}, indent=1, sort_keys=True)
-        write_atomically(self.root / "state/active.json", text.encode())
+        write_atomically(self.root / "state/active.json", encode_state(state))
+
+    def mark_begun(self, ecu: Ecu, begun: Begun) -> None:
+        """Remember, before the only slot of an ECU is overwritten, that it must not be started and what makes it whole again.
+
+        Raises:
+            ResourceError: It can't be written; nothing may be overwritten.
+        """
+        state = self.read_state()
+        before = state.get(ecu.name, EcuState())
+        if before.begun != begun:
+            self.write_state({**state, ecu.name: replace(before, begun=begun)})
 
     def free_bytes(self) -> int:
         """Return the free space on the file system of the slots."""
@@ -229,20 +225,3 @@ def open_home(root: Path) -> VehicleHome:
     except UnicodeDecodeError as error:
         raise ConfigurationError(str(path), [f"not UTF-8 at byte {error.start}"]) from error
     return VehicleHome(root, read_configuration(text, str(path)))
-
-
-def _parse_state(data: bytes) -> dict[str, EcuState]:
-    document = parse_json(data, "state")
-    if not isinstance(document, dict) or document.get("format") != STATE_FORMAT:
-        raise UntrustedError(f"expected an object of format {STATE_FORMAT}")
-    ecus = document.get("ecus")
-    if not isinstance(ecus, dict):
-        raise UntrustedError("expected a table of ECUs")
-    state = {}
-    for name, entry in ecus.items():
-        fields = entry if isinstance(entry, dict) else {}
-        slot, counter = fields.get("slot"), fields.get("release_counter")
-        if slot not in SLOTS or type(counter) is not int or not 0 <= counter <= MAX_RELEASE_COUNTER:
-            raise UntrustedError(f"ECU {name!r}: found {entry!r}, expected slot a or b and a release counter")
-        state[name] = EcuState(slot, counter)
-    return state

@@ -16,7 +16,7 @@ from packager.vehicle.head import Head
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.index import BlockIndex, BlockRecord
 from packager.vehicle.journal import Journal
-from packager.vehicle.manifest import Manifest
+from packager.vehicle.manifest import Kind, Manifest
 from packager.vehicle.storage import StoredFile
 
 _COPY_BYTES: Final = 1 << 16
@@ -50,9 +50,10 @@ class InPlaceSlot:
     """A `packager.vehicle.destination.Destination` that overwrites the old image.
 
     Args:
-        head: The authentic head of an in-place bundle.
+        head: The authentic head of an in-place bundle, or of a full one.
         slot: Holds the old image. It is written up to the new image's length, and may stay longer.
-        scratch: As long as the manifest says; of this slot alone, and kept until the update has ended.
+        scratch: As long as the manifest says; of this slot alone, and kept until the update has ended. None for a full bundle: it reads
+            nothing of the old image, so a torn block is fetched again.
         journal: Of this update; None where nothing can cut the power, as in a self-check.
         before_overwrite: Called once, before the first byte of the slot changes; what it did must survive a power cut.
     """
@@ -63,14 +64,15 @@ class InPlaceSlot:
         self,
         head: Head,
         slot: StoredFile,
-        scratch: StoredFile,
+        scratch: StoredFile | None,
         journal: Journal | None,
         before_overwrite: Callable[[], None] | None = None,
     ) -> None:
-        if not head.manifest.in_place:
+        if head.manifest.kind is Kind.DELTA and not head.manifest.in_place:
             raise StateError("bundle: found one for a spare slot, expected one that is installed in place")
-        if scratch.length_bytes < head.manifest.scratch_bytes:
-            raise StateError(f"scratch: {scratch.length_bytes} bytes, expected {head.manifest.scratch_bytes}")
+        scratch_bytes = 0 if scratch is None else scratch.length_bytes
+        if scratch_bytes < head.manifest.scratch_bytes:
+            raise StateError(f"scratch: {scratch_bytes} bytes, expected {head.manifest.scratch_bytes}")
         self._manifest = head.manifest
         self._index = head.index
         self._spills = head.spills
@@ -84,8 +86,9 @@ class InPlaceSlot:
         """See `Destination.resume`. Puts old bytes aside, or completes the block that a cut tore."""
         self._slot.sync()  # what a killed process wrote counts as there, so it must be on the medium
         self._position = first_missing(self._manifest, self._index, self._slot)
-        self._put_aside()
-        self._replay()
+        if self._scratch is not None:
+            self._put_aside(self._scratch)
+            self._replay(self._scratch)
         if self._journal is not None:
             if self._position > self._journal.entry.position:
                 self._journal.finished(self._position)
@@ -98,8 +101,9 @@ class InPlaceSlot:
 
     def put(self, record: BlockRecord, output: memoryview) -> None:
         """See `Destination.put`."""
-        self._scratch.write(0, output)
-        self._scratch.sync()
+        if self._scratch is not None:
+            self._scratch.write(0, output)
+            self._scratch.sync()
         if self._journal is not None:
             self._journal.intend(self._position)
         self._overwrite(record, output)
@@ -139,9 +143,9 @@ class InPlaceSlot:
         self._slot.write(start, output)
         self._slot.sync()
 
-    def _put_aside(self) -> None:
+    def _put_aside(self, scratch: StoredFile) -> None:
         """Copy the spilled stretches to the scratch, unless they lie there or a block has been written since the start."""
-        if not self._spills or self._spilled_digest() == self._spills.digest:
+        if not self._spills or self._spilled_digest(scratch) == self._spills.digest:
             return
         entry = None if self._journal is None else self._journal.entry
         if entry is not None and (entry.position or entry.intent is not None):
@@ -151,27 +155,27 @@ class InPlaceSlot:
             for done in range(0, length_bytes, _COPY_BYTES):
                 view = buffer[: length_bytes - done]
                 self._slot.read_into(old_offset + done, view)
-                self._scratch.write(self._manifest.max_output_bytes + scratch_offset + done, view)
-        self._scratch.sync()
+                scratch.write(self._manifest.max_output_bytes + scratch_offset + done, view)
+        scratch.sync()
 
-    def _spilled_digest(self) -> bytes:
+    def _spilled_digest(self, scratch: StoredFile) -> bytes:
         hasher = hashlib.sha256()
         buffer = memoryview(bytearray(_COPY_BYTES))
         end = self._manifest.max_output_bytes + self._spills.spilled_bytes
         for offset in range(self._manifest.max_output_bytes, end, _COPY_BYTES):
             view = buffer[: end - offset]
-            self._scratch.read_into(offset, view)
+            scratch.read_into(offset, view)
             hasher.update(view)
         return hasher.digest()
 
-    def _replay(self) -> None:
+    def _replay(self, scratch: StoredFile) -> None:
         """Write the first missing block from the scratch, if it lies there whole."""
         if self._position == len(self._index):
             return
         record = self._index[self._position]
         start, end = self._manifest.block_range(record.block)
         output = memoryview(bytearray(end - start))
-        self._scratch.read_into(0, output)
+        scratch.read_into(0, output)
         if hashlib.sha256(output).digest() == record.output_digest:
             self._overwrite(record, output)
             self._position = first_missing(self._manifest, self._index, self._slot)

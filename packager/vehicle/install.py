@@ -1,24 +1,27 @@
-"""Updates a vehicle home: refresh trust, prepare every ECU's spare slot, then switch all of them at once.
+"""Updates a vehicle home: refresh trust, prepare every ECU, then switch all of them at once.
 
-The active slot is never written. Until the one atomic write at the end the car boots what it booted before; what was prepared stays in the
-spare slots, so that the next run downloads nothing again. Memory does not depend on the size of images.
+An active slot is written only if its ECU has no other one, and only after all spare slots are prepared. Until the one atomic write at the
+end the car boots what it booted before, but for ECUs that are being overwritten: the state says that these must not be started, and the
+next run goes on with them first. What was prepared stays, so that nothing is downloaded again. Memory does not depend on image size.
 """
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from packager.vehicle.errors import ResourceError, VehicleError
+from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceError, VehicleError
 from packager.vehicle.fetch import BundleSource
-from packager.vehicle.home import Ecu, EcuState, VehicleHome
+from packager.vehicle.home import Ecu, VehicleHome
 from packager.vehicle.identity import ImageId
-from packager.vehicle.metadata_store import Fetcher, TrustedMetadata, read_stored, refresh
+from packager.vehicle.metadata_store import Fetcher, NotFoundError, TrustedMetadata, read_stored, refresh
+from packager.vehicle.preflight import Forecast, forecast, target_slot
 from packager.vehicle.preparation import EcuUpdate, OnProgress, prepare
-from packager.vehicle.selection import Offer, select
-from packager.vehicle.targets import ImageTarget
+from packager.vehicle.selection import Offer, go_on, select
+from packager.vehicle.state import Begun, EcuState
+from packager.vehicle.targets import BundleTarget, ImageTarget
 
 SPARE_SPACE_BYTES: Final = 1 << 20
 """Kept free for metadata, journals and state."""
@@ -34,6 +37,7 @@ class EcuStatus:
         installed: What the active slot holds; None for nothing.
         version: Version of that image if stored metadata knows it.
         is_interrupted: Whether an update was begun and not ended.
+        is_startable: Whether its active slot holds a whole image: False while an in-place update is half done.
     """
 
     ecu: Ecu
@@ -41,6 +45,7 @@ class EcuStatus:
     installed: ImageId | None
     version: str | None
     is_interrupted: bool
+    is_startable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,8 @@ def status(home: VehicleHome) -> list[EcuStatus]:
         state = states.get(ecu.name, EcuState())
         installed = home.identify(ecu, state.slot)
         is_interrupted = home.files.length(home.journal_name(ecu)) is not None
-        found.append(EcuStatus(ecu, state, installed, _known_version(trusted, ecu, installed), is_interrupted))
+        version = _known_version(trusted, ecu, installed)
+        found.append(EcuStatus(ecu, state, installed, version, is_interrupted, state.begun is None))
     return found
 
 
@@ -104,29 +110,122 @@ def update(
     with home.lock():
         counting = _CountingFetcher(metadata)
         trusted = refresh(home.metadata, counting, now)
-        known = home.read_state()
-        states = {ecu.name: known.get(ecu.name, EcuState()) for ecu in home.configuration.ecus}
+
+        def do(offer: Offer, state: EcuState) -> EcuUpdate:
+            with _named(offer.ecu):
+                return prepare(home, offer, state, bundles, workers, on_progress, clock_s)
+
+        finished = _finish_begun(home, trusted, do)
+        states = _states(home)
         offers = [_offer(home, ecu, states[ecu.name], trusted) for ecu in home.configuration.ecus]
         _check_space(home, offers, states)
-        done = []
-        for offer in offers:
-            with _named(offer.ecu):
-                done.append(prepare(home, offer, states[offer.ecu.name], bundles, workers, on_progress, clock_s))
+        done = {}
+        for offer in sorted(offers, key=lambda offer: not offer.ecu.profile.spare_slot):
+            done[offer.ecu.name] = _joined(finished.get(offer.ecu.name), do(offer, states[offer.ecu.name]))
         _switch(home, offers)
-    return UpdateReport(tuple(done), counting.read_bytes, clock_s() - start_s)
+    ecus = tuple(done[ecu.name] for ecu in home.configuration.ecus)
+    return UpdateReport(ecus, counting.read_bytes, clock_s() - start_s)
+
+
+def check(home: VehicleHome, metadata: Fetcher, bundles: BundleSource, now: datetime) -> list[Forecast]:
+    """Tell for every ECU, beforehand, what an update would download and need; changes nothing but metadata.
+
+    Args:
+        home: The vehicle; `metadata_store.initialise` gave it a root.
+        metadata: The repository's metadata.
+        bundles: The repository's targets; only heads are read.
+        now: The time, UTC.
+
+    Raises:
+        UntrustedError: Metadata, or what it says of an ECU, does not hold.
+        CorruptError: A head is damaged.
+        ResourceError: The file system falls short.
+        TemporaryError: The repository can't be read now, or another updater is at work.
+    """
+    with home.lock():
+        trusted = refresh(home.metadata, metadata, now)
+        states = _states(home)
+        found = []
+        for ecu in home.configuration.ecus:
+            with _named(ecu):
+                try:
+                    offer = _offer(home, ecu, states[ecu.name], trusted)
+                except IncompatibleError as error:
+                    nothing = Offer(ecu, home.identify(ecu, states[ecu.name].slot), None, None, (), "")
+                    found.append(Forecast(nothing, problem=str(error)))
+                    continue
+                found.append(forecast(home, offer, states[ecu.name], bundles))
+    return found
+
+
+def _states(home: VehicleHome) -> dict[str, EcuState]:
+    known = home.read_state()
+    return {ecu.name: known.get(ecu.name, EcuState()) for ecu in home.configuration.ecus}
+
+
+def _finish_begun(
+    home: VehicleHome, trusted: TrustedMetadata, do: Callable[[Offer, EcuState], EcuUpdate]
+) -> dict[str, EcuUpdate]:
+    """Finish in-place updates that were begun to an image that is no longer the newest: they can only go forward.
+
+    Where that can't be done any more, because the bundle is gone or the half-old image is beyond repair, the newest image will be
+    installed by its full bundle instead, which needs no old image.
+    """
+    finished = {}
+    for ecu in home.configuration.ecus:
+        state = home.read_state().get(ecu.name, EcuState())
+        if state.begun is None:
+            continue
+        targets = trusted.delegations.of_hardware(ecu.hardware_id)
+        if _is_newer_offered(state.begun, targets):
+            offer = go_on(ecu, state.begun, targets)
+            try:
+                finished[ecu.name] = do(offer, state)
+            except (NotFoundError, IncompatibleError, CorruptError) as error:
+                note = f"what was begun can't be finished: {error}"
+                finished[ecu.name] = EcuUpdate(offer, None, 0, 0.0, note)
+            else:
+                _switch(home, [offer])
+    return finished
+
+
+def _is_newer_offered(begun: Begun, targets: Sequence[ImageTarget | BundleTarget]) -> bool:
+    return any(isinstance(t, ImageTarget) and t.release_counter > begun.release_counter for t in targets)
+
+
+def _joined(first: EcuUpdate | None, second: EcuUpdate) -> EcuUpdate:
+    """Return one entry for an ECU that first finished another update."""
+    if first is None:
+        return second
+    version = first.offer.image.version if first.offer.image else "?"
+    note = first.note if first.bundle is None else f"finished {version} first"
+    return replace(
+        second,
+        downloaded_bytes=first.downloaded_bytes + second.downloaded_bytes,
+        seconds=first.seconds + second.seconds,
+        repaired_blocks=first.repaired_blocks + second.repaired_blocks,
+        note="; ".join(filter(None, (note, second.note))),
+    )
 
 
 def _offer(home: VehicleHome, ecu: Ecu, state: EcuState, trusted: TrustedMetadata) -> Offer:
     with _named(ecu):
-        return select(ecu, home.identify(ecu, state.slot), state, trusted.delegations.of_hardware(ecu.hardware_id))
+        targets = trusted.delegations.of_hardware(ecu.hardware_id)
+        begun = state.begun
+        if begun is None:
+            return select(ecu, home.identify(ecu, state.slot), state, targets)
+        if not _is_newer_offered(begun, targets):
+            return go_on(ecu, begun, targets)
+        return replace(select(ecu, None, state, targets), note="the slot is half overwritten")
 
 
 def _check_space(home: VehicleHome, offers: list[Offer], states: Mapping[str, EcuState]) -> None:
     needed_bytes = SPARE_SPACE_BYTES
     for offer in offers:
         if offer.image is not None and offer.bundles:
-            held_bytes = home.held_bytes(offer.ecu, states[offer.ecu.name].spare_slot)
+            held_bytes = home.held_bytes(offer.ecu, target_slot(offer.ecu, states[offer.ecu.name]))
             needed_bytes += max(0, offer.image.image.length_bytes - held_bytes)
+            needed_bytes += 0 if offer.ecu.profile.spare_slot else offer.ecu.profile.scratch_bytes
     free_bytes = home.free_bytes()
     if any(offer.bundles for offer in offers) and free_bytes < needed_bytes:
         raise ResourceError(f"{home.root}: {free_bytes} bytes free, the update needs {needed_bytes}; make room")
@@ -140,12 +239,15 @@ def _switch(home: VehicleHome, offers: list[Offer]) -> None:
         if offer.image is None:
             continue
         state = before.get(offer.ecu.name, EcuState())
-        slot = state.spare_slot if offer.bundles else state.slot
-        after[offer.ecu.name] = EcuState(slot, max(state.release_counter, offer.image.release_counter))
+        slot = target_slot(offer.ecu, state) if offer.bundles else state.slot
+        counter = max(state.release_counter, offer.image.release_counter)
+        after[offer.ecu.name] = EcuState(slot, counter, offer.image.image)
     if after != before:
         home.write_state(after)
     for offer in offers:  # of all ECUs: a cut between switch and this must not leave one for ever
         home.files.remove(home.journal_name(offer.ecu))
+        if not offer.ecu.profile.spare_slot:
+            home.files.remove(home.scratch_name(offer.ecu))
 
 
 def _known_version(trusted: TrustedMetadata | None, ecu: Ecu, installed: ImageId | None) -> str | None:

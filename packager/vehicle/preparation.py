@@ -1,4 +1,4 @@
-"""Prepares one ECU: a bundle's head first, checked before a blob is taken, then the new image in the spare slot."""
+"""Prepares one ECU: a bundle's head first, checked before a blob is taken, then the new image in the spare slot, or over the old one."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -6,13 +6,18 @@ from dataclasses import dataclass
 from typing import Self
 
 from packager.vehicle.applier import Applier, Progress
-from packager.vehicle.blocks import NoOldImage
-from packager.vehicle.errors import IncompatibleError, TemporaryError
+from packager.vehicle.blocks import NoOldImage, OldImage
+from packager.vehicle.errors import CorruptError, IncompatibleError, TemporaryError
 from packager.vehicle.fetch import BundleSource
 from packager.vehicle.head import Head, read_head
-from packager.vehicle.home import Ecu, EcuState, VehicleHome
+from packager.vehicle.home import Ecu, VehicleHome
+from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
 from packager.vehicle.journal import JOURNAL_BYTES, Binding, Journal
+from packager.vehicle.metadata_store import NotFoundError
+from packager.vehicle.preflight import find_ways, holds_image, target_slot
+from packager.vehicle.repair import BlockRepair
 from packager.vehicle.selection import Offer, check_head
+from packager.vehicle.state import Begun, EcuState
 from packager.vehicle.storage import FileOnDisk
 from packager.vehicle.targets import BundleTarget
 
@@ -26,10 +31,11 @@ class EcuUpdate:
 
     Attributes:
         offer: What it had and what was offered.
-        bundle: The bundle that was used; None if nothing was to be done or the image lay in the spare slot already.
-        downloaded_bytes: Bytes of bundles that were read.
+        bundle: The bundle that was used; None if nothing was to be done or the image lay in the slot already.
+        downloaded_bytes: Bytes of bundles that were read, repairs included.
         seconds: Time that it took, without the refresh.
         note: In words, why things went this way; may be empty.
+        repaired_blocks: Blocks that were made from the full bundle because the old image is damaged.
     """
 
     offer: Offer
@@ -37,11 +43,29 @@ class EcuUpdate:
     downloaded_bytes: int
     seconds: float
     note: str
+    repaired_blocks: int = 0
 
     @property
     def is_updated(self) -> bool:
         """Whether the ECU has another image now."""
         return bool(self.offer.bundles)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One bundle to be applied to one ECU."""
+
+    home: VehicleHome
+    offer: Offer
+    state: EcuState
+    bundle: BundleTarget
+    workers: int
+    on_progress: OnProgress | None
+
+    @property
+    def ecu(self) -> Ecu:
+        """The ECU."""
+        return self.offer.ecu
 
 
 def prepare(
@@ -53,7 +77,10 @@ def prepare(
     on_progress: OnProgress | None,
     clock_s: Callable[[], float],
 ) -> EcuUpdate:
-    """Bring the new image into the spare slot, verified by reading it back; the active slot is only read.
+    """Bring the new image into the spare slot, or over the old image where there is none, verified by reading it back.
+
+    With a spare slot the active one is only read. Without one, the state says from before the first overwrite that the ECU must not
+    be started, until the caller has switched.
 
     Args:
         home: The vehicle.
@@ -67,67 +94,103 @@ def prepare(
     Raises:
         CorruptError: The bundle is damaged.
         UntrustedError: Its manifest disagrees with signed metadata.
-        IncompatibleError: No bundle suits the ECU.
+        IncompatibleError: No bundle suits the ECU, or repair takes more bytes than the signed policy allows.
         ResourceError: The slots can't be read or written.
         TemporaryError: The bundle can't be had now.
     """
     start_s = clock_s()
     if offer.image is None or not offer.bundles:
         return EcuUpdate(offer, None, 0, 0.0, offer.note)
-    spare = state.spare_slot
-    image = offer.image.image
-    length_bytes = home.files.length(home.slot_name(offer.ecu, spare))
-    if length_bytes == image.length_bytes and home.identify(offer.ecu, spare) == image:
-        return EcuUpdate(offer, None, 0, clock_s() - start_s, "was in the spare slot already")
-    notes = [offer.note] if offer.note else []
-    downloaded_bytes = 0
-    for position, bundle in enumerate(offer.bundles):
+    if holds_image(home, offer.ecu, target_slot(offer.ecu, state), offer.image.image):
+        place = "spare slot" if offer.ecu.profile.spare_slot else "slot"
+        return EcuUpdate(offer, None, 0, clock_s() - start_s, f"was in the {place} already")
+    ways = find_ways(home, offer, state, source)
+    notes = [ways.note] if ways.note else []
+    downloaded_bytes = ways.read_bytes
+    for position, bundle in enumerate(ways.bundles):
+        is_last = position + 1 == len(ways.bundles)
         with _BundleReader(source, bundle) as reader:
             try:
                 head = read_head(reader.take(bundle.head.length_bytes), bundle.head, offer.ecu.profile)
-            except IncompatibleError as error:
-                if position + 1 == len(offer.bundles):
+            except (IncompatibleError, NotFoundError, CorruptError) as error:
+                is_gone = not isinstance(error, IncompatibleError)
+                if is_last or (is_gone and (state.begun is None or state.begun.bundle != bundle)):
                     raise
                 notes.append(str(error))
                 downloaded_bytes += reader.read_bytes
                 continue
             check_head(head, bundle, offer)
-            _apply(home, offer.ecu, state, head, reader, workers, on_progress)
+            repair = _repair(offer, bundle, head, source)
+            _apply(_Task(home, offer, state, bundle, workers, on_progress), head, reader, repair)
             downloaded_bytes += reader.read_bytes
-        return EcuUpdate(offer, bundle, downloaded_bytes, clock_s() - start_s, "; ".join(notes))
+        repaired = 0
+        if repair is not None and repair.blocks:
+            repaired = repair.blocks
+            downloaded_bytes += repair.read_bytes
+            notes.append(f"{repaired} blocks from the full bundle")
+        return EcuUpdate(offer, bundle, downloaded_bytes, clock_s() - start_s, "; ".join(notes), repaired)
     raise AssertionError("unreachable: the last bundle returns or raises")
 
 
-def _apply(
-    home: VehicleHome,
-    ecu: Ecu,
-    state: EcuState,
-    head: Head,
-    reader: "_BundleReader",
-    workers: int,
-    on_progress: OnProgress | None,
-) -> None:
-    name = home.slot_name(ecu, state.spare_slot)
+def _repair(offer: Offer, bundle: BundleTarget, head: Head, source: BundleSource) -> BlockRepair | None:
+    """Return what makes blocks that the old image can't; None where there is no policy, or no old image in play."""
+    if bundle.old is None or offer.image is None or offer.image.max_repair_bytes is None:
+        return None
+    return BlockRepair(head, offer.full, source, offer.ecu.profile, offer.image.max_repair_bytes)
+
+
+def _apply(task: _Task, head: Head, reader: "_BundleReader", repair: BlockRepair | None) -> None:
+    home, ecu, on_progress = task.home, task.ecu, task.on_progress
     length_bytes = head.manifest.new.length_bytes
     with contextlib.ExitStack() as stack:
-        slot = stack.enter_context(home.files.open(name, length_bytes))
-        journal_file = stack.enter_context(home.files.open(home.journal_name(ecu), JOURNAL_BYTES))
-        old: NoOldImage | FileOnDisk = NoOldImage()
-        if head.manifest.old is not None:
-            old = stack.enter_context(FileOnDisk.open(home.root / home.slot_name(ecu, state.slot)))
+        journal = Journal(
+            stack.enter_context(home.files.open(home.journal_name(ecu), JOURNAL_BYTES)),
+            Binding(head.digest, ecu.identity),
+        )
+        old: OldImage = NoOldImage()
+        place: InPlaceSlot | None = None
+        if ecu.profile.spare_slot:
+            slot = stack.enter_context(home.files.open(home.slot_name(ecu, task.state.spare_slot), length_bytes))
+            if head.manifest.old is not None:
+                old = stack.enter_context(FileOnDisk.open(home.root / home.slot_name(ecu, task.state.slot)))
+        else:
+            slot, place, old = _open_in_place(task, head, journal, stack)
         applier = stack.enter_context(
             Applier(
                 head,
                 old,
                 slot,
-                journal=Journal(journal_file, Binding(head.digest, ecu.identity)),
-                workers=workers,
+                journal=journal,
+                workers=task.workers,
                 on_progress=None if on_progress is None else lambda progress: on_progress(ecu.name, progress),
+                destination=place,
+                repair=repair,
             )
         )
         for chunk in reader.chunks_from(applier.next_offset):
             applier.feed(chunk)
         applier.finish()
+    if place is not None:  # a longer old image ends here
+        with home.files.open(home.slot_name(ecu, task.state.slot), length_bytes) as slot:
+            slot.sync()
+
+
+def _open_in_place(
+    task: _Task, head: Head, journal: Journal, stack: contextlib.ExitStack
+) -> tuple[FileOnDisk, InPlaceSlot, OldImage]:
+    """Open the only slot for overwriting, as long as it is now; it changes no earlier than the state says so."""
+    home, ecu, image = task.home, task.ecu, task.offer.image
+    assert image is not None  # noqa: S101 - an offer with bundles has an image
+    begun = Begun(task.bundle, image.release_counter, image.max_repair_bytes)
+    name = home.slot_name(ecu, task.state.slot)
+    slot = stack.enter_context(home.files.open(name, home.files.length(name) or 0))
+    scratch: FileOnDisk | None = None
+    old: OldImage = NoOldImage()
+    if head.manifest.scratch_bytes:
+        scratch = stack.enter_context(home.files.open(home.scratch_name(ecu), head.manifest.scratch_bytes))
+        old = OverwrittenImage(head, slot, scratch)
+    place = InPlaceSlot(head, slot, scratch, journal, lambda: home.mark_begun(ecu, begun))
+    return slot, place, old
 
 
 class _BundleReader:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from packager.vehicle.errors import IncompatibleError, UntrustedError
 from packager.vehicle.head import Head
-from packager.vehicle.home import Ecu, EcuState
+from packager.vehicle.home import Ecu
 from packager.vehicle.identity import ImageId
+from packager.vehicle.state import Begun, EcuState
 from packager.vehicle.targets import BundleTarget, ImageTarget
 
 
@@ -21,6 +22,9 @@ class Offer:
         image: The newest image for its hardware; None if there is none.
         bundles: Ways to that image, best first; empty if nothing is to be done.
         note: Why there is nothing to do, or why the best way is not a delta; may be empty.
+        candidates: Bundles from other images than the installed one, the likeliest first; one of them may do if the installed
+            image is a known one that is damaged.
+        full: The full bundle, from which damaged blocks can be fetched one by one.
     """
 
     ecu: Ecu
@@ -29,6 +33,8 @@ class Offer:
     image: ImageTarget | None
     bundles: tuple[BundleTarget, ...]
     note: str
+    candidates: tuple[BundleTarget, ...] = ()
+    full: BundleTarget | None = None
 
 
 def select(
@@ -63,7 +69,48 @@ def select(
         )
     if newest.image == installed:
         return Offer(ecu, installed, newest.version, newest, (), "up to date")
-    return Offer(ecu, installed, version, newest, *_ways(installed, newest, targets))
+    bundles = [
+        t for t in targets if isinstance(t, BundleTarget) and t.new == newest.image and t.version == newest.version
+    ]
+    full = next((bundle for bundle in bundles if bundle.old is None), None)
+    deltas = [bundle for bundle in bundles if installed is not None and bundle.old == installed]
+    if not deltas and full is None:
+        raise IncompatibleError(
+            f"{newest.path}: no bundle from {installed or 'an empty slot'} and no full bundle; expected one of them"
+        )
+    ways = (*deltas, *([full] if full else []))
+    if deltas:
+        return Offer(ecu, installed, version, newest, ways, "", (), full)
+    if installed is None:
+        return Offer(ecu, installed, version, newest, ways, "the active slot is empty", (), full)
+    candidates = sorted(
+        (bundle for bundle in bundles if bundle.old is not None),
+        key=lambda bundle: (bundle.old != state.installed, bundle.head.length_bytes, bundle.path),
+    )
+    note = f"no bundle from the installed image {installed.digest.hex[:12]}"
+    return Offer(ecu, installed, version, newest, ways, note, tuple(candidates), full)
+
+
+def go_on(ecu: Ecu, begun: Begun, targets: Sequence[ImageTarget | BundleTarget]) -> Offer:
+    """Offer to finish an in-place update that was begun, with its own bundle, or else with the full bundle to the same image.
+
+    Args:
+        ecu: The ECU.
+        begun: What was begun.
+        targets: Verified targets of its hardware id; they need not hold that bundle any more.
+    """
+    full = next(
+        (
+            t
+            for t in targets
+            if isinstance(t, BundleTarget)
+            and t.old is None
+            and (t.new, t.version) == (begun.bundle.new, begun.bundle.version)
+        ),
+        None,
+    )
+    ways = tuple(dict.fromkeys((begun.bundle, *([full] if full else []))))
+    return Offer(ecu, None, None, begun.image, ways, "went on with what was begun", (), full)
 
 
 def check_head(head: Head, bundle: BundleTarget, offer: Offer) -> None:
@@ -86,24 +133,3 @@ def check_head(head: Head, bundle: BundleTarget, offer: Offer) -> None:
         faults.append(f"hardware {', '.join(manifest.hardware_ids) or 'none'}, expected {offer.ecu.hardware_id}")
     if faults:
         raise UntrustedError(f"{bundle.path}: its manifest disagrees with signed metadata: " + "; ".join(faults))
-
-
-def _ways(
-    installed: ImageId | None, newest: ImageTarget, targets: Sequence[ImageTarget | BundleTarget]
-) -> tuple[tuple[BundleTarget, ...], str]:
-    bundles = [
-        t for t in targets if isinstance(t, BundleTarget) and t.new == newest.image and t.version == newest.version
-    ]
-    deltas = [bundle for bundle in bundles if installed is not None and bundle.old == installed]
-    full = [bundle for bundle in bundles if bundle.old is None]
-    if not deltas and not full:
-        raise IncompatibleError(
-            f"{newest.path}: no bundle from {installed or 'an empty slot'} and no full bundle; expected one of them"
-        )
-    if deltas:
-        note = ""
-    elif installed is None:
-        note = "the active slot is empty"
-    else:
-        note = f"no bundle from the installed image {installed.digest.hex[:12]}"
-    return (*deltas, *full), note

@@ -28,6 +28,8 @@ class ImageTarget:
         image: Length and digest of the whole image.
         release_counter: Grows with every release of the image.
         hardware_ids: All hardware that it is made for.
+        max_repair_bytes: Most bytes of the full bundle that a car may fetch to replace damaged blocks; None leaves the full bundle
+            as the way out, 0 allows neither.
     """
 
     hardware_id: str
@@ -35,6 +37,7 @@ class ImageTarget:
     image: ImageId
     release_counter: int
     hardware_ids: tuple[str, ...]
+    max_repair_bytes: int | None = None
 
     @property
     def path(self) -> str:
@@ -44,7 +47,8 @@ class ImageTarget:
     @property
     def custom(self) -> dict[str, Any]:
         """Custom fields in signed metadata."""
-        return {"release_counter": self.release_counter, "hardware_ids": list(self.hardware_ids)}
+        fields: dict[str, Any] = {"release_counter": self.release_counter, "hardware_ids": list(self.hardware_ids)}
+        return fields if self.max_repair_bytes is None else {**fields, "max_repair_bytes": self.max_repair_bytes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,9 @@ def read_target(
             raise UntrustedError(
                 f"{what}: hardware ids {hardware_ids!r}, expected a list of names with {hardware_id!r}"
             )
-        return ImageTarget(hardware_id, version, image, counter, tuple(hardware_ids))
+        repair = fields.get("max_repair_bytes")
+        max_repair_bytes = None if repair is None else _integer(what, repair, 0, MAX_IMAGE_BYTES)
+        return ImageTarget(hardware_id, version, image, counter, tuple(hardware_ids), max_repair_bytes)
     head_fields = fields.get("head")
     if not isinstance(head_fields, Mapping):
         raise UntrustedError(f"{what}: found head {head_fields!r}, expected its length and sha256")

@@ -1,4 +1,4 @@
-"""Power cut at every write and sync of an in-place update: every cut ends in the new image; before the first overwrite the old one is whole."""
+"""Power cut at every write and sync of an in-place update: each ends in the new image; before the first overwrite the old one is whole."""
 
 import random
 from collections.abc import Callable

@@ -200,7 +200,7 @@ def test_in_place_is_a_feature_and_needs_scratch_for_a_block(scratch_bytes: int,
     in_place = seal(head[:8] + b"\x08\0\0\0" + head[12:-32])
     with pytest.raises((CorruptError, IncompatibleError), match=message):
         read(in_place)
-    with pytest.raises(CorruptError, match="features|scratch"):
+    with pytest.raises(CorruptError, match=r"features|scratch"):
         read(head, replace(PROFILE, scratch_bytes=scratch_bytes))
 
 

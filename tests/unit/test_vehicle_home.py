@@ -10,13 +10,13 @@ from packager.vehicle.errors import ResourceError, TemporaryError
 from packager.vehicle.home import (
     MAX_ECUS,
     ConfigurationError,
-    EcuState,
     VehicleHome,
     open_home,
     read_configuration,
 )
 from packager.vehicle.identity import ImageId
 from packager.vehicle.profile import Coder
+from packager.vehicle.state import EcuState
 
 GOOD = """
 vin = "WBA1234567890TEST"

@@ -17,10 +17,11 @@ from packager.vehicle.errors import (
     UntrustedError,
     VehicleError,
 )
-from packager.vehicle.home import EcuState, VehicleHome, open_home
+from packager.vehicle.home import VehicleHome, open_home
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.install import SPARE_SPACE_BYTES, UpdateReport, status, update
 from packager.vehicle.metadata_store import initialise
+from packager.vehicle.state import EcuState
 from tests.repository_simulator import BLOCK_BYTES, NOW, PROFILE, RepositorySimulator, make_bundle, with_target
 
 SIZE = 5 * BLOCK_BYTES + 100
@@ -43,6 +44,8 @@ NEW = edited(OLD)
 OLD_2 = image(2)
 WIDE = replace(PROFILE, block_bytes=1 << 16)
 NEW_2 = edited(OLD_2)
+BDC_2 = EcuState("b", 2, ImageId.of(NEW))
+DSC_2 = EcuState("b", 2, ImageId.of(NEW_2))
 
 
 class Car:
@@ -112,7 +115,7 @@ def test_all_ecus_are_updated_by_their_deltas(car: Car, repository: RepositorySi
     report = car.update(workers=workers, on_progress=lambda ecu, progress: events.append((ecu, progress)))
     assert [car.active("BDC"), car.active("DSC")] == [NEW, NEW_2]
     assert [car.slot("BDC", "a"), car.slot("DSC", "a")] == [OLD, OLD_2]
-    assert car.home.read_state() == {"BDC": EcuState("b", 2), "DSC": EcuState("b", 2)}
+    assert car.home.read_state() == {"BDC": BDC_2, "DSC": DSC_2}
     assert [entry.is_updated for entry in report.ecus] == [True, True]
     lengths = [len(repository.contents[entry.bundle.path]) for entry in report.ecus if entry.bundle]
     assert [entry.downloaded_bytes for entry in report.ecus] == lengths
@@ -142,7 +145,7 @@ def test_slots_take_turns(car: Car, repository: RepositorySimulator) -> None:
     repository.release("body", "bdc", "3", 3, newer, NEW)
     repository.publish()
     car.update()
-    assert car.home.read_state()["BDC"] == EcuState("a", 3)
+    assert car.home.read_state()["BDC"] == EcuState("a", 3, ImageId.of(newer))
     assert car.slot("BDC", "a") == newer
     assert car.slot("BDC", "b") == NEW
 
@@ -150,7 +153,7 @@ def test_slots_take_turns(car: Car, repository: RepositorySimulator) -> None:
 def test_the_counter_of_an_image_from_the_factory_is_remembered(car: Car, repository: RepositorySimulator) -> None:
     car.put("BDC", NEW)
     car.update()
-    assert car.home.read_state()["BDC"] == EcuState("a", 2)
+    assert car.home.read_state()["BDC"] == EcuState("a", 2, ImageId.of(NEW))
 
 
 def test_an_older_release_is_refused(car: Car) -> None:
@@ -218,7 +221,7 @@ def test_hardware_without_an_offer_is_left_alone(tmp_path: Path, repository: Rep
     car.put("KOMBI", OLD_2)
     report = car.update()
     assert report.ecus[1].offer.image is None
-    assert car.home.read_state() == {"BDC": EcuState("b", 2)}
+    assert car.home.read_state() == {"BDC": BDC_2}
 
 
 def test_one_failure_switches_none_and_costs_no_second_download(car: Car, repository: RepositorySimulator) -> None:
@@ -374,7 +377,7 @@ def test_all_ecus_switch_with_one_write(car: Car, monkeypatch: pytest.MonkeyPatc
     writes: list[dict[str, EcuState]] = []
     monkeypatch.setattr(VehicleHome, "write_state", lambda _, state: writes.append(dict(state)))
     car.update()
-    assert writes == [{"BDC": EcuState("b", 2), "DSC": EcuState("b", 2)}]
+    assert writes == [{"BDC": BDC_2, "DSC": DSC_2}]
 
 
 def test_a_power_cut_before_the_switch_costs_no_download(
@@ -436,6 +439,6 @@ def test_status_tells_what_slots_hold_and_versions_that_metadata_knows(car: Car)
     car.update()
     after = status(car.home)
     assert [(s.installed, s.version, s.state) for s in after] == [
-        (ImageId.of(NEW), "2", EcuState("b", 2)),
-        (ImageId.of(NEW_2), "2", EcuState("b", 2)),
+        (ImageId.of(NEW), "2", BDC_2),
+        (ImageId.of(NEW_2), "2", DSC_2),
     ]

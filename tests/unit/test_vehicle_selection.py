@@ -4,9 +4,10 @@ import pytest
 
 from packager.vehicle.errors import IncompatibleError, UntrustedError
 from packager.vehicle.head import Head, read_head
-from packager.vehicle.home import Ecu, EcuState
+from packager.vehicle.home import Ecu
 from packager.vehicle.identity import ImageId
 from packager.vehicle.selection import check_head, select
+from packager.vehicle.state import EcuState
 from packager.vehicle.targets import ImageTarget
 from tests.repository_simulator import PROFILE, MadeBundle, make_bundle
 

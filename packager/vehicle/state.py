@@ -1,0 +1,147 @@
+"""What a vehicle remembers of its ECUs across updates: the content of ``state/active.json``.
+
+One file for all ECUs, so that all switch with one rename. It says which slot is active, and of an ECU that is updated in place, that its
+only slot is between two images. Digests in it are claims that help to find a bundle; what is installed is told by hashing.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from packager.vehicle.errors import UntrustedError
+from packager.vehicle.identity import SHA256, Digest, ImageId
+from packager.vehicle.manifest import MAX_IMAGE_BYTES, MAX_RELEASE_COUNTER
+from packager.vehicle.metadata_json import parse_json
+from packager.vehicle.targets import BundleTarget, ImageTarget, read_target
+
+SLOTS: Final = ("a", "b")
+STATE_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An update that has begun to overwrite the only slot of an ECU: it can only go forward.
+
+    Attributes:
+        bundle: What it installs, as signed metadata described it when it began.
+        release_counter: Of its image.
+        max_repair_bytes: See `ImageTarget`.
+    """
+
+    bundle: BundleTarget
+    release_counter: int
+    max_repair_bytes: int | None
+
+    @property
+    def image(self) -> ImageTarget:
+        """The image that results."""
+        hardware_id = self.bundle.hardware_id
+        return ImageTarget(
+            hardware_id,
+            self.bundle.version,
+            self.bundle.new,
+            self.release_counter,
+            (hardware_id,),
+            self.max_repair_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EcuState:
+    """What the vehicle remembers of an ECU.
+
+    Attributes:
+        slot: The active one.
+        release_counter: The highest that was ever installed.
+        installed: What was installed last; None if that was before this was remembered.
+        begun: An in-place update that is half done: the ECU must not be started; None if it may.
+    """
+
+    slot: str = SLOTS[0]
+    release_counter: int = 0
+    installed: ImageId | None = None
+    begun: Begun | None = None
+
+    @property
+    def spare_slot(self) -> str:
+        """The other slot."""
+        return SLOTS[1 - SLOTS.index(self.slot)]
+
+
+def encode_state(state: Mapping[str, EcuState]) -> bytes:
+    """Write the file; the inverse of `parse_state`."""
+    ecus = {name: _encode_ecu(entry) for name, entry in state.items()}
+    return json.dumps({"format": STATE_FORMAT, "ecus": ecus}, indent=1, sort_keys=True).encode()
+
+
+def parse_state(data: bytes) -> dict[str, EcuState]:
+    """Read the file.
+
+    Raises:
+        UntrustedError: It is damaged.
+    """
+    document = parse_json(data, "state")
+    if not isinstance(document, dict) or document.get("format") != STATE_FORMAT:
+        raise UntrustedError(f"expected an object of format {STATE_FORMAT}")
+    ecus = document.get("ecus")
+    if not isinstance(ecus, dict):
+        raise UntrustedError("expected a table of ECUs")
+    return {name: _parse_ecu(name, entry if isinstance(entry, dict) else {}) for name, entry in ecus.items()}
+
+
+def _encode_ecu(state: EcuState) -> dict[str, Any]:
+    entry: dict[str, Any] = {"slot": state.slot, "release_counter": state.release_counter}
+    if state.installed is not None:
+        entry["installed"] = {"length": state.installed.length_bytes, SHA256: state.installed.digest.hex}
+    if state.begun is not None:
+        bundle = state.begun.bundle
+        entry["begun"] = {
+            "path": bundle.path,
+            "length": bundle.length_bytes,
+            SHA256: bundle.digest.hex,
+            "custom": bundle.custom,
+            "image": state.begun.image.custom,
+        }
+    return entry
+
+
+def _parse_ecu(name: str, fields: Mapping[str, Any]) -> EcuState:
+    slot, counter = fields.get("slot"), fields.get("release_counter")
+    if slot not in SLOTS or type(counter) is not int or not 0 <= counter <= MAX_RELEASE_COUNTER:
+        raise UntrustedError(f"ECU {name!r}: found {fields!r}, expected slot a or b and a release counter")
+    installed, begun = fields.get("installed"), fields.get("begun")
+    return EcuState(
+        slot,
+        counter,
+        None if installed is None else _parse_image(name, installed),
+        None if begun is None else _parse_begun(name, begun),
+    )
+
+
+def _parse_image(name: str, fields: object) -> ImageId:
+    if isinstance(fields, dict):
+        length_bytes, digest = fields.get("length"), fields.get(SHA256)
+        if type(length_bytes) is int and 1 <= length_bytes <= MAX_IMAGE_BYTES and isinstance(digest, str):
+            try:
+                return ImageId(length_bytes, Digest.from_hex(digest))
+            except ValueError:
+                pass
+    raise UntrustedError(f"ECU {name!r}: found installed {fields!r}, expected length and sha256")
+
+
+def _parse_begun(name: str, fields: object) -> Begun:
+    what = f"ECU {name!r}: begun update"
+    if not isinstance(fields, dict) or not isinstance(fields.get("path"), str):
+        raise UntrustedError(f"{what}: found {fields!r}, expected path, length, sha256, custom and image")
+    path, custom, image_custom = fields["path"], fields.get("custom"), fields.get("image")
+    length_bytes, digest = fields.get("length"), fields.get(SHA256)
+    if type(length_bytes) is not int or not isinstance(custom, dict) or not isinstance(image_custom, dict):
+        raise UntrustedError(f"{what}: found {fields!r}, expected path, length, sha256, custom and image")
+    bundle = read_target(path, length_bytes, {SHA256: digest} if isinstance(digest, str) else {}, custom)
+    if not isinstance(bundle, BundleTarget):
+        raise UntrustedError(f"{what}: {path!r} is no bundle")
+    image_path = f"{bundle.hardware_id}/{bundle.version}/image"
+    image = read_target(image_path, bundle.new.length_bytes, {SHA256: bundle.new.digest.hex}, image_custom)
+    assert isinstance(image, ImageTarget)  # noqa: S101 - its path says so
+    return Begun(bundle, image.release_counter, image.max_repair_bytes)
