@@ -4,7 +4,7 @@ from pathlib import Path
 
 from packager.config.document import read_document
 from packager.model.errors import ConfigError
-from packager.model.release import EcuRelease, ImageSource, Release, Speeds
+from packager.model.release import DEFAULT_REPAIR_PERCENT, EcuRelease, ImageSource, Release, Speeds
 from packager.vehicle.identity import Digest
 from packager.vehicle.manifest import MAX_RELEASE_COUNTER
 from packager.vehicle.profile import KIB, MIB, read_profile
@@ -26,8 +26,9 @@ def read_release(path: Path) -> tuple[Release, Digest]:
     values, raw = read_document(path, "release file")
     root = Table(values, "", problems)
     release = root.table("release")
+    repair_percent = release.integer("repair_percent", least=0, most=100, default=DEFAULT_REPAIR_PERCENT)
     budget = root.table("budget")
-    ecus = tuple(_read_ecu(table, path.parent) for table in root.tables("ecu"))
+    ecus = tuple(_read_ecu(table, path.parent, repair_percent) for table in root.tables("ecu"))
     root.end()
     result = Release(
         name=release.text("name"),
@@ -46,7 +47,7 @@ def read_release(path: Path) -> tuple[Release, Digest]:
     return result, Digest.of(raw)
 
 
-def _read_ecu(table: Table, directory: Path) -> EcuRelease:
+def _read_ecu(table: Table, directory: Path, repair_percent: int) -> EcuRelease:
     name = table.name("name")
     table.rename(f"ecu {name or '?'}")
     new = _read_image(table, directory)
@@ -73,6 +74,7 @@ def _read_ecu(table: Table, directory: Path) -> EcuRelease:
         ),
         byte_share_percent=table.integer("byte_share_percent", least=1, most=100),
         time_share_percent=table.integer("time_share_percent", least=1, most=100),
+        repair_percent=table.integer("repair_percent", least=0, most=100, default=repair_percent),
     )
     table.end()
     return ecu

@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from packager.vehicle.profile import UpdateProfile
+
+
+DEFAULT_REPAIR_PERCENT: Final = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class EcuRelease:
         speeds: Of its bus and flash.
         byte_share_percent: Its share of the release's byte budget per car.
         time_share_percent: Its share of the release's time budget per car.
+        repair_percent: Share of the image that a car may fetch from the full bundle to repair damaged blocks; 0 for none.
     """
 
     name: str
@@ -53,6 +58,7 @@ class EcuRelease:
     speeds: Speeds
     byte_share_percent: int
     time_share_percent: int
+    repair_percent: int = DEFAULT_REPAIR_PERCENT
 
 
 @dataclass(frozen=True, slots=True)

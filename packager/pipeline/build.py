@@ -187,7 +187,9 @@ def _contents(request: Request, bundles: Sequence[BuiltBundle], chain: Chain) ->
         if job.old is None:
             counter = job.ecu.release_counter
             hardware_id = job.ecu.hardware_id
-            into.append(ImageTarget(hardware_id, job.new.source.version, job.new.image, counter, (hardware_id,)))
+            version, image = job.new.source.version, job.new.image
+            repair_bytes = image.length_bytes * job.ecu.repair_percent // 100
+            into.append(ImageTarget(hardware_id, version, image, counter, (hardware_id,), repair_bytes))
         into.append(_target(built))
     return Contents(_hardware(request.release), targets, chain)
 
