@@ -26,7 +26,7 @@ from packager.vehicle.storage import StoredFile
 
 SYNC_BYTES: Final = 8 << 20
 """Written bytes between two syncs; a cut costs at most this much decoding, no download."""
-PIPELINE_BYTES: Final = 8 << 20
+PIPELINE_BYTES: Final = 6 << 20
 """Blocks that are made at the same time hold at most this much together, if more than one is."""
 QUEUE_BYTES: Final = 3 << 20
 """Blobs of blocks that are made or wait for it hold at most this much together, if more than one does."""

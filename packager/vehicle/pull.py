@@ -13,7 +13,7 @@ from packager.vehicle.errors import ResourceError
 
 READ_BYTES: Final = 1 << 18
 """Least that is asked of a file at once; a longer blob is read whole, which saves a copy."""
-MAX_WORKERS: Final = 8
+MAX_WORKERS: Final = 4
 """More threads than these are never chosen by default; the last hash, over the whole image, keeps one of them busy."""
 
 
