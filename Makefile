@@ -11,7 +11,7 @@ ROOT := keys/public/root.json
 KERNEL := $(wildcard packager/vehicle/*.c packager/vehicle/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sample-images keys release build verify cars test test-full fuzz lint types architecture format lock clean bench-delta
+.PHONY: help setup sample-images keys release build verify cars test test-full fuzz lint types architecture format lock clean bench-delta bench-apply
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -68,6 +68,9 @@ bench-delta: $(VENV)/installed-bench ## Compare bundles with other tools' patche
 
 fuzz: ## Fuzz the C kernel and core, FUZZ_SECONDS each (needs clang with libFuzzer)
 	tests/fuzz/run $(FUZZ_SECONDS) $(OUT)/fuzz
+
+bench-apply: $(VENV)/installed-bench ## Measure how fast bundles are applied, beside peers and the hashes alone: CORPUS=DIR ARGS=--help
+	$(BIN)/python -m tests.perf.bench_apply $(if $(CORPUS),--corpus $(CORPUS)) --json $(OUT)/bench-apply.json $(ARGS)
 
 lint: setup ## Check style
 	$(BIN)/ruff check .
