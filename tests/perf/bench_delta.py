@@ -34,9 +34,9 @@ def main() -> int:
             print(pair_line(row), *left_out_lines(row), sep="\n", flush=True)
             rows.append(row)
     figures = summarise(rows, options.profiles)
-    print("", summary_table(figures), "", sep="\n")
-    if rows:
-        print(peer_table(rows))
+    if figures:
+        print("", summary_table(figures), sep="\n")
+    print("", peer_table(rows), sep="\n")
     print(
         "\nPeers: bare patches. Ours: the whole bundle. Time is wall time of making, ours with the self-check, theirs without"
         f" a check; {sum(bool(peer.get('cached')) for row in rows for peer in row.peers.values())} peer results are from the cache."
