@@ -180,7 +180,7 @@ def _finish_begun(
         if _is_newer_offered(state.begun, targets):
             offer = go_on(ecu, state.begun, targets)
             try:
-                finished[ecu.name] = do(offer, state)
+                finished[ecu.name] = replace(do(offer, state), note=f"finished {state.begun.bundle.version} first")
             except (NotFoundError, IncompatibleError, CorruptError) as error:
                 note = f"what was begun can't be finished: {error}"
                 finished[ecu.name] = EcuUpdate(offer, None, 0, 0.0, note)
@@ -197,14 +197,12 @@ def _joined(first: EcuUpdate | None, second: EcuUpdate) -> EcuUpdate:
     """Return one entry for an ECU that first finished another update."""
     if first is None:
         return second
-    version = first.offer.image.version if first.offer.image else "?"
-    note = first.note if first.bundle is None else f"finished {version} first"
     return replace(
         second,
         downloaded_bytes=first.downloaded_bytes + second.downloaded_bytes,
         seconds=first.seconds + second.seconds,
         repaired_blocks=first.repaired_blocks + second.repaired_blocks,
-        note="; ".join(filter(None, (note, second.note))),
+        note="; ".join(filter(None, (first.note, second.note))),
     )
 
 
