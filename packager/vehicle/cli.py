@@ -1,6 +1,6 @@
 """The command line of the vehicle: ``packager-vehicle``.
 
-With `cli_output` alone in this package to print, to read the clock and the environment, and to exit.
+With `cli_output` alone in this package to print, to read the clock and the environment, and to exit; `cli_reports` puts results in words.
 """
 
 import argparse
@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NoReturn, TextIO
+from typing import Final, NoReturn, TextIO
 
 from packager.vehicle import kernel
 from packager.vehicle.cli_output import PROGRAM, Output
+from packager.vehicle.cli_reports import show_check, show_status, show_update
 from packager.vehicle.errors import (
     CancelledError,
     CorruptError,
@@ -26,18 +27,14 @@ from packager.vehicle.errors import (
 )
 from packager.vehicle.fetch import HttpFetcher, check_url
 from packager.vehicle.home import ConfigurationError, VehicleHome, open_home
-from packager.vehicle.identity import ImageId
-from packager.vehicle.install import SPARE_SPACE_BYTES, EcuStatus, check, status, update
+from packager.vehicle.install import check, status, update
 from packager.vehicle.metadata_store import initialise, refresh
-from packager.vehicle.preflight import Forecast
-from packager.vehicle.preparation import EcuUpdate
-from packager.vehicle.targets import BundleTarget, ImageTarget
+from packager.vehicle.targets import ImageTarget
 from packager.vehicle.trust import MAX_ROOT_BYTES, ExpiredError
 from packager.vehicle.version import VERSION
 
 MAX_WORKERS: Final = 4
 _INTERRUPTED: Final = 130
-_RATES_MBIT_PER_S: Final = (1, 10, 100)
 _FAILURES: Final[tuple[tuple[type[VehicleError], int, str], ...]] = (
     (ConfigurationError, 2, "correct the configuration or the options, then run the command again"),
     (ExpiredError, 60, "check this machine's clock; if it is right, the repository must be renewed"),
@@ -185,112 +182,14 @@ def _refresh(call: _Call) -> None:
 
 
 def _status(call: _Call) -> None:
-    output, home = call.output, _home(call)
-    if call.options.check:
-        _check(call, home)
+    home = _home(call)
+    if not call.options.check:
+        show_status(call.output, home, status(home))
         return
-    found = status(home)
-    for entry in found:
-        output.item(
-            "ecu",
-            name=entry.ecu.name,
-            serial=entry.ecu.serial,
-            hardware_id=entry.ecu.hardware_id,
-            slot=entry.state.slot,
-            release_counter=entry.state.release_counter,
-            installed=_image_fields(entry.installed),
-            version=entry.version,
-            interrupted=entry.is_interrupted,
-            startable=entry.is_startable,
-        )
-    output.table(
-        ("ECU", "hardware", "slot", "installed", "bytes", "counter", ""), [_status_row(entry) for entry in found]
-    )
-    output.summary(vin=home.configuration.vin, ecus=len(found))
-
-
-def _status_row(entry: EcuStatus) -> tuple[str, ...]:
-    return (
-        entry.ecu.name,
-        entry.ecu.hardware_id,
-        entry.state.slot,
-        _image_name(entry.installed, entry.version),
-        f"{entry.installed.length_bytes:,}" if entry.installed else "-",
-        str(entry.state.release_counter),
-        _interruption(entry),
-    )
-
-
-def _interruption(entry: EcuStatus) -> str:
-    if not entry.is_startable:
-        return "half overwritten: must not be started, run update"
-    return "update interrupted" if entry.is_interrupted else ""
-
-
-def _check(call: _Call, home: VehicleHome) -> None:
-    output = call.output
     url = _repository(call)
     with HttpFetcher(f"{url}/metadata") as metadata, HttpFetcher(f"{url}/targets") as targets:
         found = check(home, metadata, targets, call.now())
-    for entry in found:
-        image = entry.offer.image
-        output.item(
-            "ecu",
-            name=entry.offer.ecu.name,
-            hardware_id=entry.offer.ecu.hardware_id,
-            old=_image_fields(entry.offer.installed),
-            old_version=entry.offer.installed_version,
-            new_version=image.version if image else None,
-            bundle=_bundle_kind(entry.bundle),
-            bundle_bytes=entry.bundle_bytes,
-            repair_blocks=len(entry.damaged),
-            repair_bytes=entry.repair_bytes,
-            download_bytes=entry.download_bytes,
-            space_bytes=entry.space_bytes,
-            note=entry.note,
-            problem=entry.problem,
-        )
-    headers = ("ECU", "old", "new", "bundle", "download", "of it repair", "space", "")
-    output.table(headers, [_check_row(entry) for entry in found])
-    download_bytes = sum(entry.download_bytes for entry in found)
-    needed_bytes = sum(entry.space_bytes for entry in found)
-    needed_bytes += SPARE_SPACE_BYTES if any(entry.bundle for entry in found) else 0
-    free_bytes = home.free_bytes()
-    seconds = {rate: round(download_bytes * 8 / (rate * 1e6), 1) for rate in _RATES_MBIT_PER_S}
-    output.line(
-        f"download {download_bytes:,} bytes: "
-        + ", ".join(f"{seconds[rate]:,} s at {rate} Mbit/s" for rate in _RATES_MBIT_PER_S)
-    )
-    verdict = "enough" if free_bytes >= needed_bytes else f"make room for {needed_bytes - free_bytes:,} bytes more"
-    output.line(f"space {needed_bytes:,} bytes, {free_bytes:,} free: {verdict}")
-    problems = sum(bool(entry.problem) for entry in found)
-    if problems:
-        output.line(f"{problems} of {len(found)} ECUs can't be updated")
-    output.summary(
-        vin=home.configuration.vin,
-        ecus=len(found),
-        problems=problems,
-        download_bytes=download_bytes,
-        needed_bytes=needed_bytes,
-        free_bytes=free_bytes,
-        enough_space=free_bytes >= needed_bytes,
-        **{f"seconds_at_{rate}_mbit_per_s": seconds[rate] for rate in _RATES_MBIT_PER_S},
-    )
-
-
-def _check_row(entry: Forecast) -> tuple[str, ...]:
-    image = entry.offer.image
-    repair = f"{entry.repair_bytes:,} ({len(entry.damaged)} blocks)" if entry.damaged else "-"
-    return (
-        entry.offer.ecu.name,
-        _image_name(entry.offer.installed, entry.offer.installed_version),
-        _image_name(image.image, image.version) if image else "-",
-        _bundle_kind(entry.bundle) or "-",
-        f"{entry.download_bytes:,}",
-        repair,
-        f"{entry.space_bytes:,}",
-        f"can't be updated: {entry.problem}" if entry.problem else entry.note,
-    )
+    show_check(call.output, home, found)
 
 
 def _update(call: _Call) -> None:
@@ -300,64 +199,7 @@ def _update(call: _Call) -> None:
         workers = min(os.cpu_count() or 1, MAX_WORKERS)
         report = update(home, metadata, targets, call.now(), workers=workers, on_progress=output.progress)
     output.end_progress()
-    for entry in report.ecus:
-        image = entry.offer.image
-        output.item(
-            "ecu",
-            name=entry.offer.ecu.name,
-            hardware_id=entry.offer.ecu.hardware_id,
-            old=_image_fields(entry.offer.installed),
-            old_version=entry.offer.installed_version,
-            new=_image_fields(image.image if image else None),
-            new_version=image.version if image else None,
-            updated=entry.is_updated,
-            bundle=_kind(entry),
-            downloaded_bytes=entry.downloaded_bytes,
-            repaired_blocks=entry.repaired_blocks,
-            seconds=round(entry.seconds, 3),
-            note=entry.note,
-        )
-    headers = ("ECU", "old", "new", "bundle", "downloaded", "of image", "seconds", "")
-    output.table(headers, [_update_row(entry) for entry in report.ecus])
-    updated = sum(entry.is_updated for entry in report.ecus)
-    downloaded_bytes = sum(entry.downloaded_bytes for entry in report.ecus)
-    output.line(
-        f"{updated} of {len(report.ecus)} ECUs updated, {downloaded_bytes:,} bytes of bundles and "
-        f"{report.metadata_bytes:,} of metadata in {report.seconds:.1f} s"
-    )
-    output.summary(
-        vin=home.configuration.vin,
-        ecus=len(report.ecus),
-        updated=updated,
-        downloaded_bytes=downloaded_bytes,
-        metadata_bytes=report.metadata_bytes,
-        seconds=round(report.seconds, 3),
-    )
-
-
-def _update_row(entry: EcuUpdate) -> tuple[str, ...]:
-    image = entry.offer.image
-    share = f"{entry.downloaded_bytes / image.image.length_bytes:.1%}" if image and entry.is_updated else "-"
-    return (
-        entry.offer.ecu.name,
-        _image_name(entry.offer.installed, entry.offer.installed_version),
-        _image_name(image.image, image.version) if image else "-",
-        _kind(entry) or "-",
-        f"{entry.downloaded_bytes:,}",
-        share,
-        f"{entry.seconds:.2f}",
-        entry.note,
-    )
-
-
-def _kind(entry: EcuUpdate) -> str | None:
-    return _bundle_kind(entry.bundle)
-
-
-def _bundle_kind(bundle: BundleTarget | None) -> str | None:
-    if bundle is None:
-        return None
-    return "full" if bundle.old is None else "delta"
+    show_update(output, home, report)
 
 
 def _home(call: _Call) -> VehicleHome:
@@ -375,16 +217,6 @@ def _repository(call: _Call) -> str:
         return check_url(url).rstrip("/")
     except ValueError as error:
         raise ConfigurationError("--repo-url", [str(error)]) from error
-
-
-def _image_name(image: ImageId | None, version: str | None) -> str:
-    if image is None:
-        return "empty"
-    return version or f"{image.digest.algorithm}:{image.digest.hex[:12]}"
-
-
-def _image_fields(image: ImageId | None) -> dict[str, Any] | None:
-    return None if image is None else {"length": image.length_bytes, image.digest.algorithm: image.digest.hex}
 
 
 if __name__ == "__main__":
