@@ -144,3 +144,27 @@ def test_not_toml(tmp_path: Path, text: str) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="can't be read: No such file"):
         read_release(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "percent"),
+    [
+        ((), 25),
+        ((("fleet_cars = 900000", "fleet_cars = 900000\nrepair_percent = 0"),), 0),
+        ((("time_share_percent = 100", "time_share_percent = 100\nrepair_percent = 100"),), 100),
+    ],
+    ids=["default", "of the release", "of the ECU"],
+)
+def test_how_much_may_be_repaired(tmp_path: Path, changes: tuple[tuple[str, str], ...], percent: int) -> None:
+    text = RELEASE
+    for old, new in changes:
+        text = text.replace(old, new)
+    path = tmp_path / "release.toml"
+    path.write_text(text)
+    assert read_release(path)[0].ecus[0].repair_percent == percent
+
+
+@pytest.mark.parametrize("percent", [-1, 101])
+def test_repair_is_a_share_of_the_image(tmp_path: Path, percent: int) -> None:
+    change = ("time_share_percent = 100", f"time_share_percent = 100\nrepair_percent = {percent}")
+    assert problems(tmp_path, change) == (f"ecu DME: repair_percent: found {percent}, expected 0 to 100",)

@@ -299,3 +299,29 @@ def test_ports_are_bounded(port: str, is_one: bool) -> None:
     else:
         with pytest.raises(ValueError, match=r"expected http|[Pp]ort"):
             check_url(url)
+
+
+def part(request: BaseHTTPRequestHandler) -> None:
+    start, end = map(int, request.headers["Range"].removeprefix("bytes=").split("-"))
+    reply(request, 206, DATA[start : end + 1], Content_Range=f"bytes {start}-{end}/{len(DATA)}")
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 10), (5, 6), (100, 300)])
+def test_a_part_is_asked_for_and_no_more(start: int, end: int) -> None:
+    with serving(part) as (server, fetcher, _):
+        assert fetcher.read("x", start, end) == DATA[start:end]
+        assert server.requests == [("/repo/x", f"bytes={start}-{end - 1}")]
+
+
+def test_a_part_from_a_server_without_ranges_is_cut_out() -> None:
+    with serving(whole) as (_, fetcher, _):
+        assert fetcher.read("x", 50, 70) == DATA[50:70]
+        assert fetcher.read("x", 0, 7) == DATA[:7]
+
+
+def test_a_part_that_the_server_cuts_short_is_not_returned() -> None:
+    def short(request: BaseHTTPRequestHandler) -> None:
+        reply(request, 206, DATA[5:9], Content_Range=f"bytes 5-8/{len(DATA)}")
+
+    with serving(short) as (_, fetcher, _), pytest.raises(TemporaryError, match="ended at byte 9, expected 20"):
+        fetcher.read("x", 5, 20)

@@ -1,6 +1,7 @@
 """Target paths and custom fields: what is signed is read strictly."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,7 +29,10 @@ def as_signed(target: ImageTarget | BundleTarget) -> dict[str, Any]:
     return json.loads(json.dumps(given))  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("target", [IMAGE, DELTA, FULL], ids=["image", "delta", "full"])
+REPAIRED = replace(IMAGE, max_repair_bytes=0)
+
+
+@pytest.mark.parametrize("target", [IMAGE, REPAIRED, DELTA, FULL], ids=["image", "with a limit", "delta", "full"])
 def test_targets_come_back(target: ImageTarget | BundleTarget) -> None:
     assert read_target(**as_signed(target)) == target
 
@@ -129,3 +133,12 @@ def test_signed_nonsense_is_not_trusted(target: ImageTarget | BundleTarget, wher
 )
 def test_limits_from_inside(target: ImageTarget | BundleTarget, where: str, value: object) -> None:
     assert read_target(**changed(target, where, value))
+
+
+@pytest.mark.parametrize(("good", "bad"), [(0, -1), (MAX_IMAGE_BYTES, MAX_IMAGE_BYTES + 1), (5, "5"), (1, True)])
+def test_the_limit_of_repair_from_both_sides(good: int, bad: object) -> None:
+    found = read_target(**changed(REPAIRED, "custom/max_repair_bytes", good))
+    assert isinstance(found, ImageTarget)
+    assert found.max_repair_bytes == good
+    with pytest.raises(UntrustedError, match="expected an integer from 0"):
+        read_target(**changed(REPAIRED, "custom/max_repair_bytes", bad))
