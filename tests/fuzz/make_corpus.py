@@ -19,14 +19,15 @@ def small_delta() -> Sample:
     return make("small-delta", old, new, forms, segments, coders=frozenset({Coder.RAW}), hardware_ids=("a", "b"))
 
 
-def delta_seed() -> bytes:
-    """Return an input of fuzz_delta.c: two pieces with a gap, and two runs."""
-    pieces = (2, 4, 8, 3)
-    lengths = (12, 7), (5, 4)
-    header = b"".join(value.to_bytes(2, "little") for value in lengths[0]) + bytes((2,))
-    header += b"".join(value.to_bytes(2, "little") for value in lengths[1])
-    header += b"".join(value.to_bytes(2, "little") for value in pieces)
-    return header + b"abcdefg" + b"<<--." + bytes((1, 2, 2, 1)) + b"\x01\x02\x03"
+def delta_seed(
+    block: int, pieces: list[tuple[int, int]], literals: bytes, runs: list[tuple[int, int]], source: bytes
+) -> bytes:
+    """Return an input of fuzz_delta.c; all numbers below 128."""
+    controls = bytes(number for run in runs for number in run)
+    header = block.to_bytes(2, "little") + len(source).to_bytes(2, "little") + bytes((len(pieces),))
+    header += len(literals).to_bytes(2, "little") + len(controls).to_bytes(2, "little")
+    header += b"".join(number.to_bytes(2, "little") for piece in pieces for number in piece)
+    return header + source + literals + controls + noise(8, sum(run for _, run in runs))
 
 
 def main() -> None:
@@ -34,7 +35,10 @@ def main() -> None:
         (CORPUS / target).mkdir(parents=True, exist_ok=True)
     for sample in (full_one_block(), delta_one_block(), small_delta()):
         (CORPUS / "core" / sample.name).write_bytes(bytes((200, 0)) + sample.data)
-    (CORPUS / "delta" / "two-pieces").write_bytes(delta_seed())
+    two_pieces = delta_seed(12, [(2, 4), (8, 3)], b"<<--.", [(1, 2), (2, 1)], b"abcdefg")
+    (CORPUS / "delta" / "two-pieces").write_bytes(two_pieces)
+    runs = delta_seed(100, [(0, 30), (40, 60)], b"0123456789", [(0, 5), (10, 9), (16, 48), (0, 2)], noise(9, 90))
+    (CORPUS / "delta" / "runs-to-the-end").write_bytes(runs)
 
 
 if __name__ == "__main__":

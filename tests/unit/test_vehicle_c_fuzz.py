@@ -1,12 +1,13 @@
 """The fuzz targets build, take their seeds, and find nothing in ten seconds each; `make fuzz` takes longer."""
 
+import random
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.c.core import ROOT
+from tests.c.core import ROOT, SANITIZED, SOURCES, STRICT, VEHICLE, compile_c, compiler
 
 SECONDS = 10
 
@@ -33,3 +34,24 @@ def test_the_seeds_are_small() -> None:
     seeds = [path for path in (ROOT / "tests/fuzz/corpus").rglob("*") if path.is_file()]
     assert len(seeds) >= 4
     assert sum(path.stat().st_size for path in seeds) < 16 * 1024
+
+
+@pytest.mark.parametrize("target", ["core", "delta"])
+def test_seeds_and_what_becomes_of_them_are_harmless(target: str, tmp_path: Path) -> None:
+    """A few hundred changed seeds under AddressSanitizer, where no libFuzzer is."""
+    program = tmp_path / "replay"
+    sources = (ROOT / "tests/c/replay.c", ROOT / f"tests/fuzz/fuzz_{target}.c", *SOURCES)
+    compile_c(compiler("gcc", "clang"), *STRICT, *SANITIZED, f"-I{VEHICLE}", *sources, "-o", program)
+    chance = random.Random(1)
+    files = sorted((ROOT / "tests/fuzz/corpus" / target).iterdir())
+    for number in range(300):
+        data = bytearray(files[number % len(files)].read_bytes())
+        for _ in range(chance.randint(1, 4)):
+            data[min(int(chance.expovariate(1 / 60)), len(data) - 1)] = chance.choice(
+                (0, 1, 2, 5, 9, 64, 127, 128, 255)
+            )
+        changed = tmp_path / f"{number}"
+        changed.write_bytes(data[: chance.choice((len(data), len(data), chance.randint(1, len(data))))])
+        files.append(changed)
+    done = subprocess.run([program, *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
