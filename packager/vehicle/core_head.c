@@ -410,7 +410,7 @@ static int next_segment(struct ota_walk *walk, const struct ota_head *head)
     uint64_t zigzag, length;
 
     gaps.at = walk->gaps;
-    gaps.end = head->lengths; /* the columns lie one after the other, with a tag between */
+    gaps.end = head->lengths; /* a tag lies between the columns; whether it was taken for a number shows at the end of the map */
     lengths.at = walk->lengths;
     lengths.end = head->diagonals;
     diagonals.at = walk->diagonals;
@@ -466,7 +466,7 @@ static enum ota_error parse_segments(struct ota_head *head, const uint8_t *data,
     head->segments_end = cursor.end;
     ota_walk_begin(&walk, head);
     while (walk.left > 0) {
-        if (!next_segment(&walk, head) || walk.gaps > columns[0] + column_bytes[0] || walk.lengths > columns[1] + column_bytes[1]) {
+        if (!next_segment(&walk, head)) {
             return OTA_SEGMENTS;
         }
     }

@@ -182,6 +182,15 @@ def test_indexes_that_break_a_rule(core: Core, at: int, values: tuple[int, ...])
     the_same(core, rebuilt(delta_raw(), index=put(at, *values)), INDEX)
 
 
+def test_a_compressed_block_needs_a_coder(core: Core) -> None:
+    def change(index: bytearray) -> None:
+        index[2 + 4 * RECORD_BYTES] = Op.COMPRESSED
+        index[-32:] = bytes(32)
+
+    ops = delta_raw().head.manifest.ops | {Op.COMPRESSED}
+    the_same(core, rebuilt(delta_raw(), index=change, ops=ops), INDEX)
+
+
 def test_indexes_of_another_length_or_layout(core: Core) -> None:
     the_same(core, rebuilt(delta_raw(), index=put(0, 0x1C)), UNKNOWN_LAYOUT)
     the_same(core, rebuilt(delta_raw(), index=lambda index: index.append(0)), INDEX)
