@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from tests.sample_bundles import samples
+from tests.in_place_bundles import shifted_up, swapped
+from tests.sample_bundles import Sample, samples
 
 VECTORS = Path(__file__).parent / "vectors"
 
@@ -12,7 +13,7 @@ def vector_files() -> dict[str, bytes]:
     """Return every file of the vectors by name."""
     files: dict[str, bytes] = {}
     listing = []
-    for sample in samples():
+    for sample in [*samples(), *in_place_samples()]:
         files[f"{sample.name}.bundle"] = sample.data
         files[f"{sample.name}.new"] = sample.new
         if sample.old is not None:
@@ -27,6 +28,12 @@ def vector_files() -> dict[str, bytes]:
         )
     files["vectors.json"] = (json.dumps(listing, indent=2) + "\n").encode()
     return files
+
+
+def in_place_samples() -> list[Sample]:
+    """Return one bundle with another install order, and one with spills besides."""
+    names = {"in-place-reordered": shifted_up(), "in-place-spilled": swapped()}
+    return [Sample(name, made.old, made.new, made.data, made.head_bytes) for name, made in names.items()]
 
 
 if __name__ == "__main__":

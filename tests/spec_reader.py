@@ -83,6 +83,7 @@ class Caps:
     segments: int
     memory: int
     in_place: bool
+    scratch: int
 
 
 def decode(bundle, old, signed_length, signed_sha):
@@ -101,8 +102,13 @@ def decode(bundle, old, signed_length, signed_sha):
     records = read_index(sections[2], caps)
     need((3 in sections) == (caps.segments > 0), "segment map missing or unwanted")
     segments = read_map(sections[3], caps) if 3 in sections else []
+    need(5 not in sections or caps.in_place, "spills without in-place")
+    spills = read_spills(sections[5], caps) if 5 in sections else []
+    spilled = sum(length for _, length in spills)
+    need(caps.scratch == (longest + spilled if caps.in_place else 0), "scratch is not that of section 12")
     need(len(blobs) == sum(record["length"] for record in records), "length of the blobs")
     image, at = bytearray(caps.new[0]), 0
+    slot = Slot(old, caps, spills) if caps.in_place else None
     for record in records:
         start = record["block"] * caps.block
         size = min(caps.block, caps.new[0] - start)
@@ -111,12 +117,32 @@ def decode(bundle, old, signed_length, signed_sha):
             first, last = max(new_offset, start), min(new_offset + length, start + size)
             if first < last:
                 pieces.append((first - start, old_offset + first - new_offset, last - first))
-        block = make_block(record, blobs[at : at + record["length"]], old, pieces, size, caps)
+        source = slot.old_image() if slot else old
+        block = make_block(record, blobs[at : at + record["length"]], source, pieces, size, caps)
         need(len(block) == size and sha(block) == record["output"], "block is not the signed one")
         image[start : start + size] = block
+        if slot:
+            slot.content[start : start + size] = block
         at += record["length"]
     need(sha(image) == caps.new[1], "image is not the signed one")
+    need(not slot or slot.content[: caps.new[0]] == image, "what was overwritten in place is the image, too")
     return bytes(image)
+
+
+class Slot:
+    """Section 12: the only slot, and what was put aside of it."""
+
+    def __init__(self, old, caps, spills):
+        self.content = bytearray(old.ljust(max(caps.new[0], caps.old[0]), b"\0"))
+        self.old_length = caps.old[0]
+        self.spills = [(first, old[first : first + length]) for first, length in spills]
+
+    def old_image(self):
+        """What is left of the old image."""
+        left = self.content[: self.old_length]
+        for first, stretch in self.spills:
+            left[first : first + len(stretch)] = stretch
+        return bytes(left)
 
 
 def read_framing(head):
@@ -126,7 +152,7 @@ def read_framing(head):
     if data.number(2) != 1:
         raise SpecIncompatibleError("format version")
     count, required, _ = data.number(2), data.number(4), data.number(4)
-    if required & ~7:
+    if required & ~15:
         raise SpecIncompatibleError("required feature")
     need(1 <= count <= 16, "number of sections")
     table = [(data.number(1), data.number(1), data.number(4)) for _ in range(count)]
@@ -135,7 +161,7 @@ def read_framing(head):
     sections = {}
     for number, flags, length in table:
         content = data.take(length)
-        if number <= 4:
+        if number <= 5:
             need(flags == 1, "known sections are critical")
             sections[number] = content
         elif flags:
@@ -169,7 +195,9 @@ def read_manifest(section):
     need(max(blob, source, decoded, scratch, counter) < 1 << 32 and segments <= 1 << 22, "a cap is too large")
     need(flags or not scratch, "scratch without in-place")
     need(len(ids) <= 16 and all(a < b for a, b in pairwise(ids)), "hardware ids")
-    return Caps(1 << block, 1 << window, ops, coders, new, old, blob, source, decoded, segments, memory, bool(flags))
+    return Caps(
+        1 << block, 1 << window, ops, coders, new, old, blob, source, decoded, segments, memory, bool(flags), scratch
+    )
 
 
 def read_index(section, caps):
@@ -182,12 +210,13 @@ def read_index(section, caps):
     count = -(-caps.new[0] // caps.block)
     reads = bool(caps.ops & {COPY, DELTA, WINDOW})
     need(width == max(1, -(-caps.blob.bit_length() // 8)), "width of lengths")
-    need(windowed == (WINDOW in caps.ops) and hashed == (count > 1) and not numbered, "layout")
+    need(windowed == (WINDOW in caps.ops) and hashed == (count > 1) and numbered <= caps.in_place, "layout")
     implied = reads and not sourced
     need(not sourced or reads, "hashes of old parts that nothing reads")
     need(not implied or (count == 1 and caps.old[0] <= 1 << 22 and caps.source >= caps.old[0]), "implied hash")
     records = []
     for position in range(count):
+        block = data.number(4) if numbered else position
         op, coder, length = data.number(1), data.number(1), data.number(width)
         window = (data.number(8), data.number(4)) if windowed else (0, 0)
         blob_hash = data.take(32)
@@ -199,10 +228,12 @@ def read_index(section, caps):
         need(window[1] <= caps.source and sum(window) <= caps.old[0], "window leaves the old image")
         need(source is None or (source == bytes(32)) == (op not in (COPY, DELTA, WINDOW)), "hash of the old part")
         records.append(
-            {"block": position, "op": op, "coder": coder, "length": length, "window": window}
+            {"block": block, "op": op, "coder": coder, "length": length, "window": window}
             | {"blob": blob_hash, "output": output, "source": source}
         )
     data.end()
+    order = [record["block"] for record in records]
+    need(sorted(order) == list(range(count)) and numbered == (order != sorted(order)), "block numbers")
     need({record["op"] for record in records} == caps.ops, "operations are not exact")
     need(max(record["length"] for record in records) == caps.blob, "longest blob is not exact")
     return records
@@ -226,6 +257,19 @@ def read_map(section, caps):
     for column in (gaps, lengths, diagonals):
         column.end()
     return segments
+
+
+def read_spills(section, caps):
+    """Section 12."""
+    data, spills, end = Bytes(section), [], -1
+    data.take(32)  # tells a reader that was cut off whether its copy is whole; this one is never cut off
+    while data.at < len(section):
+        first, length = data.number(8), data.number(4)
+        need(first > end and length and first + length <= caps.old[0], "spill")
+        spills.append((first, length))
+        end = first + length
+    need(1 <= len(spills) <= 65_536, "number of spills")
+    return spills
 
 
 def make_block(record, blob, old, pieces, size, caps):

@@ -1,19 +1,22 @@
 """The golden bundles and the specification: two readers that share no code agree, on good bundles and on damaged ones."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from packager.vehicle.applier import Applier
 from packager.vehicle.blocks import NoOldImage
 from packager.vehicle.errors import CorruptError, IncompatibleError
-from packager.vehicle.head import SignedHead, read_head
+from packager.vehicle.head import Head, SignedHead, read_head
 from packager.vehicle.identity import Digest
+from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
 from packager.vehicle.manifest import Op
 from packager.vehicle.profile import Coder
 from packager.vehicle.segments import Segment
 from tests import spec_reader
 from tests.faulty_storage import MemoryFile
+from tests.in_place_bundles import shifted_up, swapped
 from tests.make_vectors import VECTORS, vector_files
 from tests.sample_bundles import (
     ALL_CODERS,
@@ -44,13 +47,26 @@ def read(name: str) -> tuple[bytes, bytes | None, bytes]:
 
 
 def apply(data: bytes, old: bytes | None, signed: SignedHead) -> bytes:
-    head = read_head(data[: signed.length_bytes], signed, PROFILE)
+    head = read_head(data[: signed.length_bytes], signed, replace(PROFILE, scratch_bytes=1 << 20))
+    if head.manifest.in_place:
+        return overwrite(head, data, old or b"")
     slot = MemoryFile(head.manifest.new.length_bytes)
     old_image = NoOldImage() if old is None else MemoryFile(0, content=old)
     with Applier(head, old_image, slot) as applier:
         applier.feed(data[applier.next_offset :])
         applier.finish()
     return bytes(slot.content)
+
+
+def overwrite(head: Head, data: bytes, old: bytes) -> bytes:
+    new_bytes = head.manifest.new.length_bytes
+    slot = MemoryFile(max(len(old), new_bytes), content=old)
+    scratch = MemoryFile(head.manifest.scratch_bytes)
+    place = InPlaceSlot(head, slot, scratch, None)
+    with Applier(head, OverwrittenImage(head, slot, scratch), slot, destination=place) as applier:
+        applier.feed(data[applier.next_offset :])
+        applier.finish()
+    return bytes(slot.content[:new_bytes])
 
 
 @pytest.mark.parametrize("entry", LISTING, ids=lambda entry: entry["name"])
@@ -71,12 +87,14 @@ def test_the_writer_makes_the_golden_bundles_again() -> None:
 
 
 def test_the_golden_bundles_use_everything() -> None:
-    heads = [sample.head for sample in samples()]
+    heads = [sample.head for sample in samples()] + [swapped().head]
+    assert heads[-1].manifest.in_place
+    assert heads[-1].spills.spills
     assert {op for head in heads for op in head.manifest.ops} == set(Op) - {Op.PREDICTED}
     assert {coder for head in heads for coder in head.manifest.coders} == set(Coder)
     mixed = delta_mixed().head
     assert {mixed.index[position].coder for position in range(len(mixed.index))} == set(ALL_CODERS)
-    assert {head.index.layout for head in heads} >= {0, 2, 4, 14}
+    assert {head.index.layout for head in heads} >= {0, 2, 4, 13, 14}
 
 
 def both(data: bytes, old: bytes | None, head_bytes: int) -> tuple[str, str]:
@@ -104,6 +122,17 @@ def test_both_readers_say_the_same_of_every_head_with_a_changed_byte_even_if_sig
         ours, theirs = both(data, sample.old, sample.head_bytes)
         assert ours == theirs, f"byte {at}"
         assert not 12 <= at < 16 or ours.isdigit(), "optional features are ignored"
+
+
+@pytest.mark.parametrize("bit", [0x01, 0x80])
+def test_both_readers_say_the_same_of_in_place_heads(bit: int) -> None:
+    for sample in (shifted_up(), swapped()):
+        for at in range(sample.head_bytes - 32):
+            body = bytearray(sample.data[: sample.head_bytes - 32])
+            body[at] ^= bit
+            data = bytes(body) + Digest.of(body).value + sample.data[sample.head_bytes :]
+            ours, theirs = both(data, sample.old, sample.head_bytes)
+            assert ours.isdigit() == theirs.isdigit(), f"byte {at}: {ours}, {theirs}"
 
 
 def test_fixed_cost_of_one_block() -> None:
