@@ -114,6 +114,7 @@ class Applier:
         repair: Callable[[BlockRecord], memoryview] | None = None,
     ) -> None:
         self._head = head
+        self._bundle_bytes = head.bundle_bytes
         self._old = old
         if destination is not None and destination.is_ordered:
             workers = 1
@@ -156,7 +157,7 @@ class Applier:
     def next_offset(self) -> int:
         """Byte of the bundle that the next `feed` must start with."""
         if self._received == len(self._head.index):
-            return self._head.bundle_bytes
+            return self._bundle_bytes
         return self._head.length_bytes + self._record.blob_offset + self._blob_bytes
 
     @property
@@ -167,12 +168,12 @@ class Applier:
     @property
     def is_fed(self) -> bool:
         """Whether all bytes of the bundle were fed, so that `finish` is next."""
-        return self.next_offset == self._head.bundle_bytes
+        return self._received == len(self._head.index)
 
     @property
     def progress(self) -> Progress:
         """How far it is."""
-        return Progress(self._committed, len(self._head.index), self.next_offset, self._head.bundle_bytes)
+        return Progress(self._committed, len(self._head.index), self.next_offset, self._bundle_bytes)
 
     def feed(self, chunk: bytes | bytearray | memoryview) -> None:
         """Take the next bytes of the bundle, any number of them.
@@ -209,7 +210,7 @@ class Applier:
             self._skip_empty()
             if self._received < len(self._head.index):
                 raise CorruptError(
-                    f"bundle: ended at byte {self.next_offset}, expected {self._head.bundle_bytes}; fetch the rest"
+                    f"bundle: ended at byte {self.next_offset}, expected {self._bundle_bytes}; fetch the rest"
                 )
             while self._pending:
                 self._commit_oldest()
@@ -256,7 +257,7 @@ class Applier:
         self._make_room(record.blob_bytes)
         self._received += 1
         if self._received < len(self._head.index):
-            self._record = self._head.index[self._received]
+            self._record = self._head.index.after(self._received - 1, record)
         if self._pool is None:
             length_bytes = self._put(record, blob)
             if buffer is not None:

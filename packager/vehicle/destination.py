@@ -6,6 +6,7 @@ on the whole image. `SpareSlot` is the one for ECUs with room for a second image
 
 import contextlib
 import hashlib
+import threading
 from concurrent.futures import Executor, Future
 from typing import Final, Protocol
 
@@ -99,7 +100,6 @@ class SpareSlot:
         self._unsynced_bytes = 0
         self._position = 0
         self._verdict = ReadBack(slot)
-        self._verdict_done: Future[None] | None = None
         self._executor = executor
 
     def resume(self) -> int:
@@ -131,8 +131,6 @@ class SpareSlot:
     def complete(self) -> ImageId:
         """See `Destination.complete`."""
         self._sync()
-        if self._verdict_done is not None:
-            self._verdict_done.result()
         return self._verdict.identify()
 
     def settle(self) -> None:
@@ -158,10 +156,8 @@ class SpareSlot:
         if self._journal is not None:
             self._journal.finished(self._position)
         if self._executor is not None:
-            if self._verdict_done is not None:  # the one pass that can't be spread over cores must not fall behind
-                self._verdict_done.result()
             end = min(self._position << self._manifest.block_log2, self._manifest.new.length_bytes)
-            self._verdict_done = self._executor.submit(self._verdict.read_to, end)
+            self._verdict.go_on_to(end, self._executor)
 
 
 class ReadBack:
@@ -170,18 +166,52 @@ class ReadBack:
     def __init__(self, slot: StoredFile) -> None:
         self._slot = slot
         self._hasher = hashlib.sha256()
+        self._buffer = bytearray(min(_READ_BACK_BYTES, slot.length_bytes))
         self._offset = 0
+        self._end = 0
+        self._lock = threading.Lock()
+        self._is_running = False
+        self._task: Future[None] | None = None
 
-    def read_to(self, end: int) -> None:
-        """Read and hash from where the last call stopped to `end`."""
-        buffer = memoryview(bytearray(_READ_BACK_BYTES))
+    def go_on_to(self, end: int, executor: Executor) -> None:
+        """Read and hash up to `end` in one thread of `executor`. Does not wait: it is the one pass that can't be spread over cores.
+
+        Raises:
+            ResourceError: The medium failed before.
+        """
+        with self._lock:
+            self._end = end
+            if self._is_running:
+                return
+            self._is_running = True
+        if self._task is not None:
+            self._task.result()
+        self._task = executor.submit(self._run)
+
+    def identify(self) -> ImageId:
+        """Read the rest and return what the slot holds.
+
+        Raises:
+            ResourceError: The medium failed.
+        """
+        if self._task is not None:
+            self._task.result()
+        self._read_to(self._slot.length_bytes)
+        return ImageId(self._offset, Digest(self._hasher.digest()))
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                end = self._end
+                if self._offset >= end:
+                    self._is_running = False
+                    return
+            self._read_to(end)
+
+    def _read_to(self, end: int) -> None:
+        buffer = memoryview(self._buffer)
         while self._offset < end:
-            view = buffer[: min(_READ_BACK_BYTES, end - self._offset)]
+            view = buffer[: min(len(buffer), end - self._offset)]
             self._slot.read_into(self._offset, view)
             self._hasher.update(view)
             self._offset += len(view)
-
-    def identify(self) -> ImageId:
-        """Read the rest and return what the slot holds."""
-        self.read_to(self._slot.length_bytes)
-        return ImageId(self._offset, Digest(self._hasher.digest()))

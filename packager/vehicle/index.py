@@ -81,6 +81,10 @@ class BlockIndex:
             offset += self._blob_bytes(earlier)
         return self._record(position, offset)
 
+    def after(self, position: int, record: BlockRecord) -> BlockRecord:
+        """Return the record behind the one at `position`, which is `record`; in order this is much quicker than by position."""
+        return self._record(position + 1, record.blob_end)
+
     @property
     def blobs_bytes(self) -> int:
         """Length of all blobs."""

@@ -107,7 +107,8 @@ def _report(
         f"\n{case.title}: {passes.output:,} bytes in {blocks} blocks, bundle of {case.bundle.stat().st_size:,} bytes\n"
         f"  ours, all checks          {median['ours']:8.4f} s {speed(median['ours'])}  sync apart {median['sync']:.4f} s\n"
         f"  limit                     {median['limit']:8.4f} s {speed(median['limit'])}"
-        f"  SHA-256 of {passes.old_part / MIB:.1f} MiB old part, {passes.blobs / MIB:.1f} blobs, {passes.output / MIB:.1f} output, {passes.output / MIB:.1f} read back, on {cores} cores\n"
+        f"  SHA-256 of {passes.old_part / MIB:.1f} MiB old part, {passes.blobs / MIB:.1f} blobs, {passes.output / MIB:.1f} output,"
+        f" {passes.output / MIB:.1f} read back, on {cores} cores\n"
         f"  ours is at                {of_limit:8.2f}   of the limit\n"
         f"  sha256 of the output      {median['sha256 of output']:8.4f} s {speed(median['sha256 of output'])}"
     )
