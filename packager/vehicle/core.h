@@ -2,7 +2,7 @@
  * COPY and DELTA). Other bundles are refused by their feature bits, before anything is written.
  *
  * Freestanding C99: no allocation, no library beyond memcpy, memmove, memset and memcmp. Memory is an arena that the caller owns; how much
- * is needed follows exactly from the head. Link core.c, core_head.c, delta.c and sha256.c. An applier is used by one thread at a time;
+ * is needed follows exactly from the head. Link core*.c, delta.c and sha256.c. An applier is used by one thread at a time;
  * several appliers share nothing. docs/embedding/README.md has the whole story and a program.
  *
  * Order of checks: hash of the head before one byte of it is parsed; caps of the manifest; then for every block the hash of its blob, the

@@ -134,6 +134,9 @@ enum ota_error ota_head_split(struct ota_sections *sections, const uint8_t *data
 /* Parse the sections and check them against the limits of the ECU. */
 enum ota_error ota_head_parse(struct ota_head *head, const struct ota_sections *sections, size_t head_bytes, const struct ota_limits *limits);
 
+/* Check a whole segment map, so that later walks can trust it. `data` is NULL where the section is missing. */
+enum ota_error ota_segments_parse(struct ota_head *head, const uint8_t *data, uint32_t data_bytes);
+
 /* Bytes of arena that applying takes: head, longest blob, longest block, and the old image where it is hashed as a whole. */
 uint64_t ota_head_arena_bytes(const struct ota_head *head);
 

@@ -15,7 +15,8 @@ from tests.sample_bundles import Sample
 
 ROOT = Path(__file__).parents[2]
 VEHICLE = ROOT / "packager" / "vehicle"
-SOURCES = tuple(VEHICLE / name for name in ("core.c", "core_head.c", "delta.c", "sha256.c"))
+NAMES = ("core.c", "core_head.c", "core_segments.c", "core_fields.c", "delta.c", "sha256.c")
+SOURCES = tuple(VEHICLE / name for name in NAMES)
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 SANITIZED = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 NO_OLD = 0xFFFFFFFF

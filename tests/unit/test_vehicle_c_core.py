@@ -282,7 +282,16 @@ def test_the_example_program_applies_a_bundle(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.split(" (")[0]) == (0, "no error")
     assert (tmp_path / "new").read_bytes() == sample.new
     assert subprocess.run([program], capture_output=True, check=False).returncode == 2
-    assert len(example.read_text().splitlines()) <= 100
+    assert len(example.read_text().splitlines()) <= 70
+
+
+def test_the_command_of_the_page_builds_the_example(tmp_path: Path) -> None:
+    page = (ROOT / "docs/embedding/README.md").read_text()
+    command = re.search(r"^    cc (.*?) -o apply_bundle$", page, re.MULTILINE | re.DOTALL)
+    assert command
+    line = f"{compiler('cc', 'gcc', 'clang')} {command[1]} -o {tmp_path / 'apply_bundle'}"
+    subprocess.run(["sh", "-c", line.replace("\\\n", " ")], cwd=ROOT, check=True)
+    assert (tmp_path / "apply_bundle").exists()
 
 
 @pytest.mark.parametrize("command", ["gcc", "clang"])
