@@ -66,14 +66,20 @@ class Cursor:
         Raises:
             CorruptError: Truncated, longer than nine bytes, or padded with zero bits.
         """
-        value = 0
-        for index in range(MAX_VARINT_BYTES):
-            byte = self.uint(1)
-            value |= (byte & 0x7F) << (7 * index)
+        data, start = self._data, self.offset
+        value = shift = 0
+        for at in range(start, min(start + MAX_VARINT_BYTES, len(data))):  # no calls in here: a segment map has many
+            byte = data[at]
+            value |= (byte & 0x7F) << shift
             if byte < 0x80:
-                if byte == 0 and index:
+                self.offset = at + 1
+                if byte == 0 and shift:
                     raise CorruptError(f"{self._what}: varint at byte {self.offset} is not in its shortest form")
                 return value
+            shift += 7
+        self.offset = start + shift // 7
+        if shift < 7 * MAX_VARINT_BYTES:
+            self.take(1)
         raise CorruptError(f"{self._what}: varint at byte {self.offset} is longer than {MAX_VARINT_BYTES} bytes")
 
     def end(self) -> None:
