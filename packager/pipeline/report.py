@@ -35,8 +35,12 @@ def seconds_over(bundle_bytes: int, mbit_per_s: int) -> float:
 
 
 def install_seconds(ecu: EcuRelease, bundle_bytes: int, image_bytes: int) -> float:
-    """Return how long an ECU needs to take in a bundle over its bus and to write the image to its flash."""
-    return bundle_bytes / ecu.speeds.bus_bytes_per_s + image_bytes / ecu.speeds.flash_bytes_per_s
+    """Return how long an ECU needs to take in a bundle over its bus and to write the image to its flash.
+
+    Without a spare slot every block is written twice: to the scratch, then in place.
+    """
+    written_bytes = image_bytes * (1 if ecu.profile.spare_slot else 2)
+    return bundle_bytes / ecu.speeds.bus_bytes_per_s + written_bytes / ecu.speeds.flash_bytes_per_s
 
 
 def car_totals(bundles: Sequence[BuiltBundle]) -> tuple[CarTotal, ...]:

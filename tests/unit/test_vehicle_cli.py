@@ -13,8 +13,10 @@ import pytest
 from packager.vehicle import cli, kernel
 from packager.vehicle.cli import run
 from packager.vehicle.errors import CancelledError, CorruptError, IncompatibleError, StateError
+from packager.vehicle.home import open_home
+from packager.vehicle.state import Begun
 from packager.vehicle.version import VERSION
-from tests.repository_simulator import NOW, RepositorySimulator
+from tests.repository_simulator import NOW, RepositorySimulator, make_bundle
 
 VEHICLE = """
 vin = "TESTCAR"
@@ -274,3 +276,54 @@ def test_progress_is_for_terminals_only(shell: Shell) -> None:
     assert run(arguments, {}, lambda: NOW, io.StringIO(), err) == 0
     assert err.getvalue().startswith("\rBDC: block 1 of 3")
     assert err.getvalue().endswith("BDC: block 3 of 3, 100%   \n")
+
+
+def test_a_check_for_people_and_programs_changes_nothing(shell: Shell) -> None:
+    code, out, err = shell("status", "--check", "--home", str(shell.home), "--repo-url", URL)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].split() == ["ECU", "old", "new", "bundle", "download", "of", "it", "repair", "space"]
+    assert re.match(r"BDC  sha256:[0-9a-f]{12}  OS7-2  delta   [\d,]+ +- +9,000", lines[1])
+    assert re.fullmatch(
+        r"download [\d,]+ bytes: [\d.]+ s at 1 Mbit/s, [\d.]+ s at 10 Mbit/s, [\d.]+ s at 100 Mbit/s", lines[2]
+    )
+    assert re.fullmatch(r"space [\d,]+ bytes, [\d,]+ free: enough", lines[3])
+    code, objects = shell.json("status", "--check")
+    assert code == 0
+    assert (objects[0]["bundle"], objects[0]["repair_blocks"], objects[0]["problem"]) == ("delta", 0, "")
+    assert objects[-1]["download_bytes"] == objects[0]["download_bytes"] > 0
+    assert objects[-1]["enough_space"]
+    assert (shell.home / "slots/BDC/a").read_bytes() == OLD
+    assert not (shell.home / "slots/BDC/b").exists()
+    _, (ecu, _) = shell.json("update")
+    assert ecu["downloaded_bytes"] == objects[0]["download_bytes"]
+    _, objects = shell.json("status", "--check")
+    assert (objects[0]["bundle"], objects[0]["note"], objects[-1]["needed_bytes"]) == (None, "up to date", 0)
+
+
+def test_a_check_tells_what_is_lacking(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("packager.vehicle.home.VehicleHome.free_bytes", lambda _: 1000)
+    _, out, _ = shell("status", "--check", "--home", str(shell.home), "--repo-url", URL)
+    assert re.search(r"space ([\d,]+) bytes, 1,000 free: make room for [\d,]+ bytes more", out)
+    config = (shell.home / "vehicle.toml").read_text()
+    (shell.home / "vehicle.toml").write_text(config.replace("block_kib = 4", "block_kib = 8"))
+    code, out, _ = shell("status", "--check", "--home", str(shell.home), "--repo-url", URL)
+    assert code == 0
+    assert "can't be updated: bundle exceeds the profile of the ECU" in out
+    assert out.splitlines()[-1] == "1 of 1 ECUs can't be updated"
+    assert shell.json("status", "--check")[1][-1]["problems"] == 1
+
+
+def test_a_check_needs_a_repository(shell: Shell) -> None:
+    code, _, err = shell("status", "--check", "--home", str(shell.home))
+    assert code == 2
+    assert "--repo-url is missing" in err
+
+
+def test_a_half_overwritten_ecu_is_named(shell: Shell) -> None:
+    home = open_home(shell.home)
+    target = make_bundle("bdc", "OS7-2", 2, OLD, NEW).target
+    home.mark_begun(home.configuration.ecus[0], Begun(target, 2, None))
+    _, out, _ = shell("status", "--home", str(shell.home))
+    assert "half overwritten: must not be started, run update" in out
+    assert shell.json("status")[1][0]["startable"] is False
