@@ -167,16 +167,20 @@ def _read_source(
 def _gather(pieces: list[Segment], source: memoryview, old: OldImage, buffer: memoryview) -> None:
     """Read the pieces, neighbours together: thousands of short ones would cost a call each."""
     at = index = 0
-    while index < len(pieces):
-        first = low = pieces[index].old_offset
-        high = first + pieces[index].length_bytes
+    count, room = len(pieces), len(buffer)
+    while index < count:
+        _, first, length_bytes = pieces[index]
+        low, high = first, first + length_bytes
         end = index + 1
-        while end < len(pieces):
+        while end < count:  # comparisons instead of min and max: thousands of pieces come through here
             _, old_offset, length_bytes = pieces[end]
-            wider = min(low, old_offset), max(high, old_offset + length_bytes)
-            if wider[1] - wider[0] > len(buffer):
+            lower = old_offset if old_offset < low else low
+            higher = old_offset + length_bytes
+            if higher < high:
+                higher = high
+            if higher - lower > room:
                 break
-            low, high = wider
+            low, high = lower, higher
             end += 1
         if end - index == 1:
             old.read_into(first, source[at : at + high - first])
