@@ -5,7 +5,7 @@ delta block what it reads of the old image, and it is the address map of predict
 """
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
@@ -53,14 +53,15 @@ class SegmentMap:
 
     def pieces(self, start: int, end: int) -> list[Segment]:
         """Return the segments within the new bytes `start` to `end`, cut at both."""
-        found = []
-        index = max(bisect_right(self.new_offsets, start) - 1, 0)
-        while index < len(self.new_offsets) and self.new_offsets[index] < end:
-            new_offset = self.new_offsets[index]
-            first, last = max(new_offset, start), min(new_offset + self.lengths[index], end)
-            if first < last:
-                found.append(Segment(first, self.old_offsets[index] + first - new_offset, last - first))
-            index += 1
+        first = max(bisect_right(self.new_offsets, start) - 1, 0)
+        last = bisect_left(self.new_offsets, end)
+        found = list(map(Segment, self.new_offsets[first:last], self.old_offsets[first:last], self.lengths[first:last]))
+        if found and found[0].new_offset < start:  # without overlap, only the first and the last can be cut
+            new_offset, old_offset, length_bytes = found[0]
+            cut = start - new_offset
+            found[:1] = [Segment(start, old_offset + cut, length_bytes - cut)] if cut < length_bytes else []
+        if found and found[-1].new_offset + found[-1].length_bytes > end:
+            found[-1] = found[-1]._replace(length_bytes=end - found[-1].new_offset)
         return found
 
 
