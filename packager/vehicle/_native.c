@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "_native_predict.h"
 #include "delta.h"
 
 enum {
@@ -205,8 +206,13 @@ static PyObject *apply_delta(PyObject *module, PyObject *arguments)
 PyDoc_STRVAR(apply_delta_doc, "apply_delta(out, source, pieces, literals, controls, values, /)\n--\n\n"
                               "Make one block from its source, residuals and literals. See packager.vehicle._pure.apply_delta.");
 
+PyDoc_STRVAR(predict_doc, "See the function of the same name in packager.vehicle._pure_predict.");
+
 static PyMethodDef methods[] = {
     {"apply_delta", apply_delta, METH_VARARGS, apply_delta_doc},
+    {"add_units", ota_py_add_units, METH_VARARGS, predict_doc},
+    {"label_block", ota_py_label_block, METH_VARARGS, predict_doc},
+    {"label_source", ota_py_label_source, METH_VARARGS, predict_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -2,9 +2,12 @@
 
 import os
 
-from packager.vehicle import _pure
+from packager.vehicle import _pure, _pure_predict
 
 apply_delta = _pure.apply_delta
+label_source = _pure_predict.label_source
+label_block = _pure_predict.label_block
+add_units = _pure_predict.add_units
 NAME = _pure.NAME
 
 if not os.environ.get("PACKAGER_PURE"):
@@ -14,4 +17,7 @@ if not os.environ.get("PACKAGER_PURE"):
         pass
     else:
         apply_delta = _native.apply_delta
+        label_source = _native.label_source
+        label_block = _native.label_block
+        add_units = _native.add_units
         NAME = _native.NAME

@@ -1,0 +1,529 @@
+/* Aligns a new image with an old one in linear time (limited API 3.11, abi3).
+ *
+ * Every byte of the new image belongs to a diagonal (a constant distance to the old image) or to none. Mismatches, bytes on no diagonal and
+ * changes of diagonal have costs; the cheapest path through the few diagonals that seeds suggest is found by dynamic programming (Viterbi),
+ * so that a good alignment goes on through changed bytes. Seeds are hashes of 8 and of 24 bytes of the old image.
+ *
+ * Memory: 8 bytes per byte of the old image up to 64 MiB; beyond, seeds are taken further apart. Paths are settled every `SETTLE` bytes.
+ */
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    SEED = 8,
+    LONG_SEED = 24,
+    ACTIVE = 14,        /* diagonals followed at once, among them none */
+    CANDIDATES = 64,    /* at most this many old places per seed */
+    RUN_STRIDE = 64,    /* seeds inside a run of one byte are kept this far apart */
+    GOOD_RUN = 16,      /* equal bytes on a diagonal after which it is a good one */
+    OFTEN = 4,          /* other diagonals are looked for every so many bytes on a poor one, */
+    RARELY = 128,       /* and so many on a good one */
+    LOOK_LONGER = 64,   /* equal bytes that are compared to choose between diagonals */
+    PATIENCE = 512,     /* bytes without a seed after which steps grow */
+    POLISH = 64,        /* how far a border between segments is moved */
+    SETTLE = 1 << 20,
+    MAX_INDEXED = 64 << 20
+};
+#define NOWHERE 0xFFFFFFFFu
+#define NO_DIAGONAL INT64_MAX
+#define MULTIPLIER 0x9E3779B97F4A7C15u
+
+struct costs {
+    unsigned int mismatch, literal, change, leave, chain;
+};
+
+/* Where a diagonal was entered, and from which path. */
+struct node {
+    int64_t diagonal;
+    uint32_t start;
+    int32_t parent;
+};
+
+struct active {
+    int64_t diagonal;
+    int32_t node;
+    uint32_t cost, run;
+};
+
+struct segment {
+    uint64_t new_offset, old_offset, length;
+};
+
+struct matcher {
+    const uint8_t *old, *new;
+    uint32_t old_bytes, new_bytes, stride, misses, next_look;
+    int bits, count;
+    struct costs costs;
+    uint32_t *heads, *long_heads, *previous;
+    struct node *nodes;
+    size_t node_count, node_room;
+    struct segment *segments;
+    size_t segment_count, segment_room;
+    struct active active[ACTIVE];
+};
+
+static uint64_t load64(const uint8_t *from)
+{
+    uint64_t value;
+
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+static uint32_t hash(const struct matcher *matcher, uint64_t value)
+{
+    return (uint32_t)((value * MULTIPLIER) >> (64 - matcher->bits));
+}
+
+static uint64_t mix_long(const uint8_t *from)
+{
+    return (load64(from) * MULTIPLIER) ^ (load64(from + 8) * 0xC2B2AE3D27D4EB4Fu) ^ (load64(from + 16) * 0x165667B19E3779F9u);
+}
+
+static int is_run(uint64_t value)
+{
+    return ((value << 8) | (value >> 56)) == value;
+}
+
+/* Make room for one more of `size` bytes; returns -1 without memory. */
+static int grow(void **items, size_t count, size_t *room, size_t size)
+{
+    if (count == *room) {
+        size_t wanted = *room ? 2 * *room : 4096;
+        void *larger = realloc(*items, wanted * size);
+
+        if (larger == NULL) {
+            return -1;
+        }
+        *items = larger;
+        *room = wanted;
+    }
+    return 0;
+}
+
+static int32_t add_node(struct matcher *matcher, int64_t diagonal, uint32_t start, int32_t parent)
+{
+    struct node *node;
+
+    if (grow((void **)&matcher->nodes, matcher->node_count, &matcher->node_room, sizeof *matcher->nodes) < 0) {
+        return -1;
+    }
+    node = &matcher->nodes[matcher->node_count];
+    node->diagonal = diagonal;
+    node->start = start;
+    node->parent = parent;
+    return (int32_t)matcher->node_count++;
+}
+
+static int add_segment(struct matcher *matcher, uint64_t new_offset, uint64_t old_offset, uint64_t length)
+{
+    struct segment *last = matcher->segment_count ? &matcher->segments[matcher->segment_count - 1] : NULL;
+
+    if (last != NULL && last->new_offset + last->length == new_offset && last->old_offset + last->length == old_offset) {
+        last->length += length;
+        return 0;
+    }
+    if (grow((void **)&matcher->segments, matcher->segment_count, &matcher->segment_room, sizeof *matcher->segments) < 0) {
+        return -1;
+    }
+    last = &matcher->segments[matcher->segment_count++];
+    last->new_offset = new_offset;
+    last->old_offset = old_offset;
+    last->length = length;
+    return 0;
+}
+
+static int build_index(struct matcher *matcher)
+{
+    uint32_t places, at;
+
+    matcher->stride = 1 + matcher->old_bytes / MAX_INDEXED;
+    places = matcher->old_bytes / matcher->stride + 1;
+    matcher->bits = 8;
+    while (matcher->bits < 30 && ((uint32_t)2 << matcher->bits) < places) {
+        matcher->bits++;
+    }
+    matcher->heads = malloc(sizeof(uint32_t) << matcher->bits);
+    matcher->long_heads = malloc(sizeof(uint32_t) << matcher->bits);
+    matcher->previous = malloc(sizeof(uint32_t) * places);
+    if (matcher->heads == NULL || matcher->long_heads == NULL || matcher->previous == NULL) {
+        return -1;
+    }
+    memset(matcher->heads, 0xFF, sizeof(uint32_t) << matcher->bits);
+    memset(matcher->long_heads, 0xFF, sizeof(uint32_t) << matcher->bits);
+    for (at = 0; (uint64_t)at + SEED <= matcher->old_bytes; at += matcher->stride) {
+        uint64_t value = load64(matcher->old + at);
+        uint32_t *head = &matcher->heads[hash(matcher, value)];
+
+        matcher->previous[at / matcher->stride] = NOWHERE;
+        if (!is_run(value) || at % RUN_STRIDE == 0) {
+            matcher->previous[at / matcher->stride] = *head;
+            *head = at;
+        }
+        if ((uint64_t)at + LONG_SEED <= matcher->old_bytes) {
+            matcher->long_heads[hash(matcher, mix_long(matcher->old + at))] = at;
+        }
+    }
+    return 0;
+}
+
+/* Collect old places where the seed at `at` occurs; the one with the long seed comes first. */
+static int find_seeds(const struct matcher *matcher, uint32_t at, uint32_t *found)
+{
+    uint64_t value = load64(matcher->new + at);
+    unsigned int tries = matcher->costs.chain;
+    uint32_t place;
+    int count = 0;
+
+    if ((uint64_t)at + SEED <= matcher->old_bytes && load64(matcher->old + at) == value) {
+        found[count++] = at; /* the same place: fill and tables that did not move */
+    }
+    if ((uint64_t)at + LONG_SEED <= matcher->new_bytes) {
+        place = matcher->long_heads[hash(matcher, mix_long(matcher->new + at))];
+        if (place != NOWHERE && memcmp(matcher->old + place, matcher->new + at, LONG_SEED) == 0) {
+            found[count++] = place;
+        }
+    }
+    for (place = matcher->heads[hash(matcher, value)]; place != NOWHERE && tries > 0 && count < CANDIDATES; tries--) {
+        if (load64(matcher->old + place) == value) {
+            found[count++] = place;
+        }
+        place = matcher->previous[place / matcher->stride];
+    }
+    return count;
+}
+
+static uint32_t equal_bytes(const struct matcher *matcher, int64_t old_at, uint32_t new_at)
+{
+    uint32_t count = 0;
+
+    if (old_at < 0) {
+        return 0;
+    }
+    while (count < LOOK_LONGER && new_at + count < matcher->new_bytes && (uint64_t)old_at + count < matcher->old_bytes
+           && matcher->old[old_at + count] == matcher->new[new_at + count]) {
+        count++;
+    }
+    return count;
+}
+
+/* Return the slot that a new diagonal may have: a free one, or that of the worst unless it is as good; -1 for none. */
+static int choose_slot(struct matcher *matcher, int best, uint32_t cost, int64_t old_at, uint32_t at)
+{
+    struct active *active = matcher->active;
+    int worst = -1, slot;
+
+    if (matcher->count < ACTIVE) {
+        return matcher->count++;
+    }
+    for (slot = 1; slot < matcher->count; slot++) {
+        if (slot != best
+            && (worst < 0 || active[slot].cost > active[worst].cost
+                || (active[slot].cost == active[worst].cost && active[slot].run < active[worst].run))) {
+            worst = slot;
+        }
+    }
+    if (worst < 0 || active[worst].cost < cost
+        || equal_bytes(matcher, active[worst].diagonal + at, at) >= equal_bytes(matcher, old_at, at)) {
+        return -1;
+    }
+    return worst;
+}
+
+/* Let the seeds at `at` open diagonals. */
+static int enter_seeds(struct matcher *matcher, int best, uint32_t at)
+{
+    uint32_t found[CANDIDATES + 2], cost = matcher->active[best].cost + matcher->costs.change;
+    int32_t parent = matcher->active[best].node;
+    int count = find_seeds(matcher, at, found), index, slot;
+
+    for (index = 0; index < count; index++) {
+        int64_t diagonal = (int64_t)found[index] - at;
+
+        for (slot = 1; slot < matcher->count && matcher->active[slot].diagonal != diagonal; slot++) {
+        }
+        if (slot < matcher->count) {
+            if (matcher->active[slot].cost <= cost) {
+                continue;
+            }
+        } else {
+            slot = choose_slot(matcher, best, cost, found[index], at);
+            if (slot < 0) {
+                continue;
+            }
+        }
+        matcher->active[slot].diagonal = diagonal;
+        matcher->active[slot].cost = cost;
+        matcher->active[slot].run = 0;
+        matcher->active[slot].node = add_node(matcher, diagonal, at, parent);
+        if (matcher->active[slot].node < 0) {
+            return -1;
+        }
+    }
+    if (count > 0) {
+        matcher->misses = 0;
+    } else if (++matcher->misses > PATIENCE && best == 0) {
+        matcher->next_look = at + 1 + (matcher->misses / PATIENCE);
+    }
+    return 0;
+}
+
+static int cheapest(const struct matcher *matcher)
+{
+    int best = 0, slot;
+
+    for (slot = 1; slot < matcher->count; slot++) {
+        if (matcher->active[slot].cost < matcher->active[best].cost) {
+            best = slot;
+        }
+    }
+    return best;
+}
+
+/* Drop diagonals that can't become the cheapest again; returns where the cheapest stands now. */
+static int prune(struct matcher *matcher, int best)
+{
+    uint32_t limit = matcher->active[best].cost + matcher->costs.change + matcher->costs.change / 2;
+    int slot = 1;
+
+    while (slot < matcher->count) {
+        if (matcher->active[slot].cost > limit) {
+            matcher->active[slot] = matcher->active[--matcher->count];
+            if (best == matcher->count) {
+                best = slot;
+            }
+        } else {
+            slot++;
+        }
+    }
+    return best;
+}
+
+/* Write the segments of the cheapest path up to `at`, and go on from there with what is active. */
+static int settle(struct matcher *matcher, uint32_t at)
+{
+    int best = cheapest(matcher), slot;
+    int32_t node, next = -1;
+    uint32_t end = at;
+
+    /* Turn the list of parents around, so that the path can be written from its start. */
+    for (node = matcher->active[best].node; node >= 0;) {
+        int32_t parent = matcher->nodes[node].parent;
+
+        matcher->nodes[node].parent = next;
+        next = node;
+        node = parent;
+    }
+    for (node = next; node >= 0; node = matcher->nodes[node].parent) {
+        const struct node *here = &matcher->nodes[node];
+
+        end = here->parent >= 0 ? matcher->nodes[here->parent].start : at;
+        if (here->diagonal != NO_DIAGONAL && end > here->start
+            && add_segment(matcher, here->start, (uint64_t)(here->diagonal + here->start), end - here->start) < 0) {
+            return -1;
+        }
+    }
+    matcher->node_count = 0;
+    node = add_node(matcher, matcher->active[best].diagonal, at, -1);
+    for (slot = 0; slot < matcher->count; slot++) {
+        struct active *active = &matcher->active[slot];
+
+        active->cost = slot == best ? 0 : slot == 0 ? matcher->costs.leave : matcher->costs.change;
+        active->node = slot == best ? node : add_node(matcher, active->diagonal, at, node);
+        if (active->node < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static void advance(struct matcher *matcher, uint32_t at)
+{
+    int slot;
+
+    matcher->active[0].cost += matcher->costs.literal;
+    for (slot = 1; slot < matcher->count; slot++) {
+        struct active *active = &matcher->active[slot];
+        int64_t place = active->diagonal + at;
+
+        if (place < 0 || place >= matcher->old_bytes) {
+            active->cost += 1u << 20; /* pruned next */
+            active->run = 0;
+        } else if (matcher->old[place] == matcher->new[at]) {
+            active->run++;
+        } else {
+            active->cost += matcher->costs.mismatch;
+            active->run = 0;
+        }
+    }
+}
+
+static int walk(struct matcher *matcher)
+{
+    uint32_t at;
+
+    matcher->active[0].diagonal = NO_DIAGONAL;
+    matcher->active[0].node = add_node(matcher, NO_DIAGONAL, 0, -1);
+    matcher->count = 1;
+    if (matcher->active[0].node < 0) {
+        return -1;
+    }
+    for (at = 0; at < matcher->new_bytes; at++) {
+        int best = prune(matcher, cheapest(matcher));
+        struct active *active = matcher->active;
+
+        if (active[0].cost > active[best].cost + matcher->costs.leave) {
+            active[0].cost = active[best].cost + matcher->costs.leave;
+            active[0].node = add_node(matcher, NO_DIAGONAL, at, active[best].node);
+            if (active[0].node < 0) {
+                return -1;
+            }
+        }
+        if (at % (best == 0 ? 1 : active[best].run < GOOD_RUN ? OFTEN : RARELY) == 0 && at >= matcher->next_look
+            && (uint64_t)at + SEED <= matcher->new_bytes && enter_seeds(matcher, best, at) < 0) {
+            return -1;
+        }
+        advance(matcher, at);
+        if ((at + 1) % SETTLE == 0 && settle(matcher, at + 1) < 0) {
+            return -1;
+        }
+    }
+    return settle(matcher, matcher->new_bytes);
+}
+
+/* Extend a segment backwards over bytes that belong to none, as far as that pays. */
+static void extend_back(const struct matcher *matcher, struct segment *segment, uint64_t limit)
+{
+    int64_t score = 0, best = 0;
+    uint64_t count = 0, kept = 0;
+
+    while (segment->new_offset > limit + count && segment->old_offset > count && score > best - 200) {
+        count++;
+        score += matcher->costs.literal;
+        if (matcher->old[segment->old_offset - count] != matcher->new[segment->new_offset - count]) {
+            score -= matcher->costs.mismatch;
+        }
+        if (score > best) {
+            best = score;
+            kept = count;
+        }
+    }
+    segment->new_offset -= kept;
+    segment->old_offset -= kept;
+    segment->length += kept;
+}
+
+/* Move the border between two segments that touch to where most bytes are equal. */
+static void move_border(const struct matcher *matcher, struct segment *first, struct segment *second)
+{
+    uint64_t first_end = first->old_offset + first->length, border = second->new_offset, count, kept = 0;
+    int score = 0, best = 0;
+
+    for (count = 1; count < POLISH && count < first->length && count <= second->old_offset; count++) {
+        uint8_t wanted = matcher->new[border - count];
+
+        score += (matcher->old[second->old_offset - count] == wanted) - (matcher->old[first_end - count] == wanted);
+        if (score > best) {
+            best = score;
+            kept = count;
+        }
+    }
+    if (kept > 0) {
+        first->length -= kept;
+        second->new_offset -= kept;
+        second->old_offset -= kept;
+        second->length += kept;
+        return;
+    }
+    score = 0;
+    for (count = 1; count < POLISH && count < second->length && first_end + count <= matcher->old_bytes; count++) {
+        uint8_t wanted = matcher->new[border + count - 1];
+
+        score += (matcher->old[first_end + count - 1] == wanted) - (matcher->old[second->old_offset + count - 1] == wanted);
+        if (score > best) {
+            best = score;
+            kept = count;
+        }
+    }
+    first->length += kept;
+    second->new_offset += kept;
+    second->old_offset += kept;
+    second->length -= kept;
+}
+
+static void polish(struct matcher *matcher)
+{
+    size_t index;
+
+    for (index = 0; index < matcher->segment_count; index++) {
+        struct segment *segment = &matcher->segments[index], *before = index ? segment - 1 : NULL;
+        uint64_t limit = before != NULL ? before->new_offset + before->length : 0;
+
+        extend_back(matcher, segment, limit);
+        if (before != NULL && segment->new_offset == limit) {
+            move_border(matcher, before, segment);
+        }
+    }
+}
+
+static PyObject *match(PyObject *module, PyObject *arguments)
+{
+    struct matcher matcher;
+    Py_buffer old, new;
+    PyObject *result = NULL;
+    int failed;
+
+    (void)module;
+    memset(&matcher, 0, sizeof matcher);
+    if (!PyArg_ParseTuple(arguments, "y*y*IIIII:match", &old, &new, &matcher.costs.mismatch, &matcher.costs.literal,
+                          &matcher.costs.change, &matcher.costs.leave, &matcher.costs.chain)) {
+        return NULL;
+    }
+    if (old.len >= (Py_ssize_t)NOWHERE || new.len >= (Py_ssize_t)NOWHERE) {
+        PyErr_SetString(PyExc_ValueError, "match: images of 4 GiB and more are not supported");
+    } else {
+        matcher.old = old.buf;
+        matcher.new = new.buf;
+        matcher.old_bytes = (uint32_t)old.len;
+        matcher.new_bytes = (uint32_t)new.len;
+        Py_BEGIN_ALLOW_THREADS
+        failed = build_index(&matcher) < 0 || walk(&matcher) < 0;
+        if (!failed) {
+            polish(&matcher);
+        }
+        Py_END_ALLOW_THREADS
+        result = failed ? PyErr_NoMemory()
+                        : PyBytes_FromStringAndSize((const char *)matcher.segments,
+                                                    (Py_ssize_t)(matcher.segment_count * sizeof *matcher.segments));
+    }
+    free(matcher.heads);
+    free(matcher.long_heads);
+    free(matcher.previous);
+    free(matcher.nodes);
+    free(matcher.segments);
+    PyBuffer_Release(&old);
+    PyBuffer_Release(&new);
+    return result;
+}
+
+PyDoc_STRVAR(match_doc, "match(old, new, mismatch, literal, change, leave, chain, /)\n--\n\n"
+                        "Return segments as triples of 64-bit integers: new offset, old offset, length.");
+
+static PyMethodDef methods[] = {
+    {"match", match, METH_VARARGS, match_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "packager.diff._match", "The linear-time matcher.", -1, methods, NULL, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__match(void)
+{
+    return PyModule_Create(&definition);
+}

@@ -1,0 +1,56 @@
+"""The linear-time matcher: seeds, then the cheapest path over diagonals. Compiled; without a compiler `bsdiff` stands in."""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from packager.diff import bsdiff
+from packager.diff.alignment import MIN_SEGMENT_BYTES
+from packager.vehicle.segments import Segment
+
+_match: Callable[[bytes, bytes, int, int, int, int, int], bytes] | None
+try:
+    from packager.diff._match import match as _match
+except ImportError:  # no compiler at installation
+    _match = None
+
+MAX_IMAGE_BYTES: Final = (1 << 32) - 2
+_TRIPLE: Final = struct.Struct("=QQQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What the path through the diagonals costs, in units of about an eighth of a byte of the bundle.
+
+    Attributes:
+        mismatch: A changed byte on a diagonal.
+        literal: A byte on no diagonal.
+        change: Taking up another diagonal.
+        leave: Leaving all diagonals.
+        chain: How many old places of a seed are looked at.
+    """
+
+    mismatch: int = 12
+    literal: int = 7
+    change: int = 40
+    leave: int = 8
+    chain: int = 16
+
+
+def is_compiled() -> bool:
+    """Tell whether the matcher is there."""
+    return _match is not None
+
+
+def segments(old: bytes, new: bytes, costs: Costs) -> list[Segment]:
+    """Align `new` with `old`.
+
+    Returns:
+        Segments by ascending new offset, without overlap; bytes within may differ.
+    """
+    if _match is None or max(len(old), len(new)) > MAX_IMAGE_BYTES:
+        return bsdiff.segments(old, new)
+    raw = _match(old, new, costs.mismatch, costs.literal, costs.change, costs.leave, costs.chain)
+    found = (Segment(*fields) for fields in _TRIPLE.iter_unpack(raw))
+    return [segment for segment in found if segment.length_bytes >= MIN_SEGMENT_BYTES]
