@@ -21,7 +21,7 @@ from packager.bundle.forms import (
     raw_form,
     window_form,
 )
-from packager.bundle.inplace import Range, arrange
+from packager.bundle.inplace import Range, arrange, without
 from packager.bundle.writer import CodedBlock, Identity, WrittenBundle, write_bundle
 from packager.diff import zstd
 from packager.model.errors import BudgetError
@@ -166,10 +166,22 @@ def _encode_in_place(
         coded = compress(blocks[number].output, means.coders - {Coder.LZMA}, QUICK_LEVEL)[1]
         return max(len(coded) - len(blocks[number].blob), 0)
 
-    found = arrange(old, new, block_bytes, reads, identity.scratch_bytes - longest_bytes, extra_bytes)
+    divisible = {block.block for block in blocks if block.op in READS_SEGMENTS}
+    found = arrange(old, new, block_bytes, reads, identity.scratch_bytes - longest_bytes, extra_bytes, divisible)
     for number in found.recoded:
         alone = Place(number, number * block_bytes, blocks[number].output, None, ())
         blocks[number] = _smallest_form(alone, means)
+    if found.left_out:
+        segments: list[Segment] = []
+        for block in list(blocks):
+            start = block.block * block_bytes
+            pieces = segment_map.pieces(start, start + len(block.output))
+            if block.block in found.left_out:
+                pieces = without(pieces, found.left_out[block.block])
+                place = Place(block.block, start, block.output, old, pieces)
+                blocks[block.block] = _smallest_form(place, replace(means, window_bytes=0))
+            segments += pieces
+        segment_map = SegmentMap.of(segments)
     spilled = b"".join(old[first : first + length] for first, length in found.spills)
     spills = encode_spills(list(found.spills), Digest.of(spilled).value) if spilled else b""
     written = write_bundle(

@@ -1,19 +1,21 @@
 """Orders the blocks of an in-place bundle by what they overwrite.
 
 A block may be installed when no block after it still reads old bytes that it destroys. Where blocks need each other's bytes in a
-circle, it is broken in the cheaper of two ways: old bytes are put aside in the ECU's scratch before the first overwrite, or a block is
-coded without the old image. Deterministic: the result depends on the images, the reads and the scratch alone.
+circle, it is broken in the cheapest of three ways: old bytes are put aside in the ECU's scratch before the first overwrite, a block does
+without those old bytes, or without the old image at all. Deterministic: the result depends on the images, the reads and the scratch alone.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Final
 
+from packager.vehicle.segments import Segment
 from packager.vehicle.spills import MAX_SPILLS, SPILL_BYTES
 
 Range = tuple[int, int]
 """First and end byte."""
+MIN_PIECE_BYTES: Final = 8
 JOINED_GAP_BYTES: Final = 32
 """Spilled stretches this near to each other become one: an entry costs bytes of the head."""
 
@@ -26,11 +28,13 @@ class Arrangement:
         order: Block numbers in install order.
         spills: First byte and length of the old bytes to put aside, ascending and apart.
         recoded: Blocks that must be coded without the old image.
+        left_out: Old bytes that a block must do without, by block.
     """
 
     order: tuple[int, ...]
     spills: tuple[tuple[int, int], ...]
     recoded: frozenset[int]
+    left_out: Mapping[int, Sequence[Range]]
 
     @property
     def spilled_bytes(self) -> int:
@@ -45,6 +49,7 @@ def arrange(
     reads: Sequence[Sequence[Range]],
     spill_bytes: int,
     extra_bytes: Callable[[int], int],
+    divisible: Collection[int],
 ) -> Arrangement:
     """Find an order in which every block still finds its old bytes.
 
@@ -55,30 +60,48 @@ def arrange(
         reads: For every block, the stretches of the old image that it reads.
         spill_bytes: Most old bytes that may be put aside.
         extra_bytes: Tells, for a block, how much longer it gets when it is coded without the old image.
+        divisible: Blocks that can leave out a part of what they read; it costs them at most as many bytes.
     """
     graph = _Graph(old, new, block_bytes, reads)
     spills: list[Range] = []
-    recoded = set()
+    recoded: set[int] = set()
+    left_out: dict[int, list[Range]] = {}
     while graph.install_ready():
-        core = graph.core()
         freed, ranges = min(
-            ((block, graph.needed(block)) for block in core), key=lambda item: (_total(item[1]), item[0])
+            ((block, graph.needed(block)) for block in graph.core()), key=lambda item: (_total(item[1]), item[0])
         )
-        taken = _total(spills) + _total(ranges)
-        if taken <= spill_bytes and len(spills) + len(ranges) <= MAX_SPILLS:
-            readers = graph.readers[freed]
-            if sum(extra_bytes(block) for block in readers) >= SPILL_BYTES * len(ranges):
-                spills += ranges
-                graph.release(freed)
-                continue
-            victims = list(readers)
+        readers = {reader: join(read, 0) for reader, read in graph.readers[freed].items()}
+        divided = {
+            reader for reader in readers if reader in divisible and _total(readers[reader]) <= extra_bytes(reader)
+        }
+        cost_bytes = sum(_total(readers[r]) if r in divided else extra_bytes(r) for r in readers)
+        fits = _total(spills) + _total(ranges) <= spill_bytes and len(spills) + len(ranges) <= MAX_SPILLS
+        if fits and SPILL_BYTES * len(ranges) <= cost_bytes:
+            spills += ranges
         else:
-            victims = [min(core, key=lambda block: (extra_bytes(block) / len(graph.overwriters[block]), block))]
-        for block in victims:
-            recoded.add(block)
-            graph.forget(block)
+            for reader in readers.keys() - divided:
+                recoded.add(reader)
+                left_out.pop(reader, None)
+            for reader in divided:
+                left_out.setdefault(reader, []).extend(readers[reader])
+        graph.release(freed)
+        for reader in readers.keys() & recoded:
+            graph.forget(reader)
     joined = tuple((first, end - first) for first, end in join(spills, 0))
-    return Arrangement(tuple(graph.order), joined, frozenset(recoded))
+    return Arrangement(tuple(graph.order), joined, frozenset(recoded), left_out)
+
+
+def without(pieces: Sequence[Segment], left_out: Iterable[Range]) -> list[Segment]:
+    """Cut stretches of the old image out of pieces; what gets too short to pay goes, too."""
+    for low, high in left_out:
+        rest = []
+        for new_offset, old_offset, length_bytes in pieces:
+            end = old_offset + length_bytes
+            for first, last in ((old_offset, min(end, low)), (max(old_offset, high), end)):
+                if last - first >= MIN_PIECE_BYTES:
+                    rest.append(Segment(new_offset + first - old_offset, first, last - first))
+        pieces = rest
+    return list(pieces)
 
 
 def join(ranges: Iterable[Range], gap_bytes: int) -> list[Range]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from packager.bundle.encoder import Label, encode
-from packager.bundle.inplace import JOINED_GAP_BYTES, arrange, join
+from packager.bundle.inplace import JOINED_GAP_BYTES, arrange, join, without
 from packager.model.errors import BudgetError
 from packager.vehicle.profile import UpdateProfile, grid_block_bytes
 from packager.vehicle.segments import Segment
@@ -19,7 +19,7 @@ DEAR = dict.fromkeys(range(4), 10000)
 
 
 def order(reads: list[list[tuple[int, int]]], spill_bytes: int = 0, old: bytes = OLD, new: bytes = NEW) -> object:
-    found = arrange(old, new, BYTES, reads, spill_bytes, DEAR.__getitem__)
+    found = arrange(old, new, BYTES, reads, spill_bytes, DEAR.__getitem__, ())
     return found.order, found.spills, sorted(found.recoded)
 
 
@@ -48,10 +48,28 @@ def test_a_circle_is_broken_by_putting_the_fewest_bytes_aside() -> None:
 
 def test_a_block_that_is_hardly_longer_without_the_old_image_is_cheaper_than_a_spill() -> None:
     reads = [[(150, 170)], [(0, 30)], [], []]
-    found = arrange(OLD, NEW, BYTES, reads, 1000, {0: 5, 1: 500}.__getitem__)
+    found = arrange(OLD, NEW, BYTES, reads, 1000, {0: 5, 1: 500}.__getitem__, ())
     assert (found.spills, found.recoded) == ((), {0})
-    found = arrange(OLD, NEW, BYTES, reads, 1000, {0: 12, 1: 500}.__getitem__)
+    found = arrange(OLD, NEW, BYTES, reads, 1000, {0: 12, 1: 500}.__getitem__, ())
     assert (found.spills, found.recoded) == (((150, 20),), set())
+
+
+def test_a_block_that_can_do_without_some_old_bytes_does_so_where_there_is_no_room_to_put_them_aside() -> None:
+    reads = [[(0, 10), (150, 170)], [(0, 30)], [], []]
+    found = arrange(OLD, NEW, BYTES, reads, 19, DEAR.__getitem__, {0, 1})
+    assert (found.spills, found.recoded, found.left_out) == ((), set(), {0: [(150, 170)]})
+    found = arrange(OLD, NEW, BYTES, reads, 19, {0: 19, 1: 99}.__getitem__, {0, 1})
+    assert (found.recoded, found.left_out) == ({0}, {})
+    found = arrange(OLD, NEW, BYTES, reads, 19, {0: 20, 1: 99}.__getitem__, {0, 1})
+    assert (found.recoded, found.left_out) == (set(), {0: [(150, 170)]})
+
+
+def test_pieces_are_cut_around_what_is_left_out() -> None:
+    pieces = [Segment(0, 100, 50), Segment(60, 200, 20)]
+    assert without(pieces, []) == pieces
+    assert without(pieces, [(110, 130)]) == [Segment(0, 100, 10), Segment(30, 130, 20), Segment(60, 200, 20)]
+    assert without(pieces, [(107, 140), (0, 90)]) == [Segment(40, 140, 10), Segment(60, 200, 20)]
+    assert without(pieces, [(90, 155), (195, 300)]) == []
 
 
 def test_near_ranges_become_one() -> None:
