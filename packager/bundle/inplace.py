@@ -67,9 +67,8 @@ def arrange(
     recoded: set[int] = set()
     left_out: dict[int, list[Range]] = {}
     while graph.install_ready():
-        freed, ranges = min(
-            ((block, graph.needed(block)) for block in graph.core()), key=lambda item: (_total(item[1]), item[0])
-        )
+        freed = min(graph.core(), key=lambda block: (graph.needed(block)[1], block))
+        ranges = graph.needed(freed)[0]
         readers = {reader: join(read, 0) for reader, read in graph.readers[freed].items()}
         divided = {
             reader for reader in readers if reader in divisible and _total(readers[reader]) <= extra_bytes(reader)
@@ -129,6 +128,7 @@ class _Graph:
         self.readers: dict[int, dict[int, list[Range]]] = {block: {} for block in range(count)}
         self.overwriters: dict[int, set[int]] = {block: set() for block in range(count)}
         self.order: list[int] = []
+        self._needed: dict[int, tuple[list[Range], int]] = {}
         for reader, ranges in enumerate(reads):
             for first, end in ranges:
                 for block in range(first // block_bytes, min(-(-end // block_bytes), count)):
@@ -152,6 +152,7 @@ class _Graph:
         """Let a block read nothing any more: it is installed, or coded without the old image."""
         for block in self.overwriters[reader]:
             del self.readers[block][reader]
+            self._needed.pop(block, None)
             if not self.readers[block]:
                 heappush(self._ready, block)
         self.overwriters[reader] = set()
@@ -163,9 +164,13 @@ class _Graph:
         self.readers[block] = {}
         heappush(self._ready, block)
 
-    def needed(self, block: int) -> list[Range]:
-        """Return what others read of a block's place."""
-        return join((item for ranges in self.readers[block].values() for item in ranges), JOINED_GAP_BYTES)
+    def needed(self, block: int) -> tuple[list[Range], int]:
+        """Return what others read of a block's place, and how many bytes that is."""
+        if block not in self._needed:
+            read = (item for ranges in self.readers[block].values() for item in ranges)
+            found = join(read, JOINED_GAP_BYTES)
+            self._needed[block] = found, _total(found)
+        return self._needed[block]
 
     def core(self) -> list[int]:
         """Return, of the blocks that are left, those in circles or between them; each both waits and is waited for."""
