@@ -7,6 +7,7 @@ against the smallest bare patch that any peer makes. Without a corpus the images
 import argparse
 import json
 import platform
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +30,11 @@ def main() -> int:
     _announce(versions)
     cache = PeerCache(options.cache)
     rows = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with ThreadPoolExecutor(options.jobs) as pool:
-        for row in pool.map(partial(_compare, options, cache, versions), pairs):
+        # One at a time needs no thread, so that an interrupt reaches the child that is running.
+        mapped = map if options.jobs == 1 else pool.map
+        for row in mapped(partial(_compare, options, cache, versions), pairs):
             print(pair_line(row), *left_out_lines(row), sep="\n", flush=True)
             rows.append(row)
     figures = summarise(rows, options.profiles)
