@@ -24,6 +24,8 @@ MOST_GROWTH_BYTES = 16 * MIB
 SPREAD_BYTES = 2 * MIB
 PERIOD = 4 * MIB
 """The images repeat themselves after this many bytes, so that large ones are made quickly."""
+SHORT_RUNS = 4
+"""A short run of several threads does not always meet its costliest moment; a long one does."""
 CODERS = frozenset({Coder.RAW, Coder.ZSTD})
 MEANS = Means(CODERS, 4 * MIB, 1)
 _CHILD = """
@@ -144,9 +146,12 @@ def test_peak_memory_is_bounded_and_does_not_grow_with_the_image(
     cases = [write_case(tmp_path, size, period) for size in sizes]
     for workers in sorted({1, usable_cores(), MAX_WORKERS}):
         growth = []
-        for arguments in cases:
-            growth.append(peak_bytes(*arguments, str(workers)) - idle)
-            Path(arguments[2]).unlink()
+        for arguments, runs in zip(cases, (SHORT_RUNS, 1), strict=True):
+            peaks = []
+            for _ in range(runs):
+                peaks.append(peak_bytes(*arguments, str(workers)))
+                Path(arguments[2]).unlink()
+            growth.append(max(peaks) - idle)
         print(
             f"{kind}, {workers} workers: {growth[0] / MIB:.1f} MiB at {sizes[0] // MIB} MiB, "
             f"{growth[1] / MIB:.1f} MiB at {sizes[1] // MIB} MiB above an idle interpreter"
