@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from packager.bundle.encoder import Label, encode
+from packager.diff.engine import Alignment
 from packager.vehicle.head import Head, read_head
 from packager.vehicle.profile import UpdateProfile
 from packager.vehicle.segments import Segment
@@ -32,7 +33,7 @@ def in_place(
     name: str, old: bytes, new: bytes, segments: list[Segment], scratch_bytes: int = IN_PLACE.scratch_bytes
 ) -> InPlaceSample:
     """Encode a bundle for an ECU without a spare slot."""
-    written = encode(old, new, segments, replace(IN_PLACE, scratch_bytes=scratch_bytes), Label()).written
+    written = encode(old, new, Alignment(segments), replace(IN_PLACE, scratch_bytes=scratch_bytes), Label()).written
     return InPlaceSample(name, old, new, written.data, written.head_bytes)
 
 
@@ -91,6 +92,19 @@ def mostly_unchanged() -> InPlaceSample:
     return in_place("mostly unchanged", old, new, [Segment(0, 0, 6 * BLOCK)])
 
 
+@cache
+def unchanged_then_swapped() -> InPlaceSample:
+    """The first blocks lie in their places already, so that the journal moves on before anything is written."""
+    old = noise(48, 6 * BLOCK)
+    new = old[: 2 * BLOCK] + _touched(old[4 * BLOCK :] + old[2 * BLOCK : 4 * BLOCK])
+    segments = [
+        Segment(0, 0, 2 * BLOCK),
+        Segment(2 * BLOCK, 4 * BLOCK, 2 * BLOCK),
+        Segment(4 * BLOCK, 2 * BLOCK, 2 * BLOCK),
+    ]
+    return in_place("unchanged, then swapped", old, new, segments)
+
+
 SAMPLES: list[Callable[[], InPlaceSample]] = [
     shifted_up,
     shifted_down,
@@ -98,4 +112,5 @@ SAMPLES: list[Callable[[], InPlaceSample]] = [
     swapped_with_little_scratch,
     one_block,
     mostly_unchanged,
+    unchanged_then_swapped,
 ]

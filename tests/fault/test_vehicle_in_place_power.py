@@ -8,6 +8,7 @@ import pytest
 from packager.vehicle.applier import Applier
 from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceError
 from packager.vehicle.identity import Digest
+from packager.vehicle.index import BlockRecord
 from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
 from packager.vehicle.journal import JOURNAL_BYTES, MAX_FAILURES, Binding, Journal
 from tests.faulty_storage import KEEP_ALL, LOSE_ALL, LOSSES, REORDERED, TORN, MemoryFile, Power, PowerCut
@@ -57,6 +58,23 @@ class Machine:
                 applier.feed(self.sample.data[start : start + CHUNK_BYTES])
             assert applier.finish().image == self.head.manifest.new
         self.require_new()
+
+    def repair(self) -> list[int]:
+        """Run an update that may get blocks in another way; return which."""
+        repaired: list[int] = []
+
+        def another_way(record: BlockRecord) -> memoryview:
+            repaired.append(record.block)
+            start, end = self.head.manifest.block_range(record.block)
+            return memoryview(self.sample.new)[start:end]
+
+        place = InPlaceSlot(self.head, self.slot, self.scratch, Journal(self.journal, BINDING))
+        old = OverwrittenImage(self.head, self.slot, self.scratch)
+        with Applier(self.head, old, self.slot, destination=place, repair=another_way) as applier:
+            applier.feed(self.sample.data[applier.next_offset :])
+            applier.finish()
+        self.require_new()
+        return repaired
 
     def require_new(self) -> None:
         new = self.sample.new
@@ -219,17 +237,17 @@ def test_a_worn_block_after_the_intent_is_not_made_from_bytes_that_are_gone() ->
         file.restart(KEEP_ALL, random.Random(0))
     last = machine.head.index[0].block
     machine.slot.content[last * BLOCK + 3] ^= 1
-    repaired: list[int] = []
+    assert machine.repair() == [last]
 
-    def repair(record: object) -> memoryview:
-        block = record.block  # type: ignore[attr-defined]
-        repaired.append(block)
-        return memoryview(sample.new)[block * BLOCK : (block + 1) * BLOCK]
 
-    place = InPlaceSlot(machine.head, machine.slot, machine.scratch, Journal(machine.journal, BINDING))
-    old = OverwrittenImage(machine.head, machine.slot, machine.scratch)
-    with Applier(machine.head, old, machine.slot, destination=place, repair=repair) as applier:
-        applier.feed(sample.data[applier.next_offset :])
-        applier.finish()
-    machine.require_new()
-    assert repaired == [last]
+def test_a_damaged_spill_costs_the_blocks_that_read_it_and_no_other() -> None:
+    """What was put aside is never copied again once the slot has changed: the copy would be of other bytes."""
+    sample = swapped()
+    machine = Machine(sample)
+    with pytest.raises(PowerCut):
+        machine.update(Power(count_steps(sample) // 4))
+    for file in machine.files:
+        file.restart(KEEP_ALL, random.Random(0))
+    assert len(machine.head.spills) == 1
+    machine.scratch.content[-5] ^= 1
+    assert len(machine.repair()) == 1
