@@ -12,6 +12,7 @@ from packager.bundle.encoder import Label, encode
 from packager.bundle.inplace import arrange
 from packager.bundle.loose import self_signed
 from packager.diff import bsdiff
+from packager.diff.engine import Alignment
 from packager.vehicle.head import SignedHead, read_head
 from packager.vehicle.identity import Digest
 from packager.vehicle.profile import UpdateProfile
@@ -36,7 +37,7 @@ def shuffled(seed: int, stretches: int, kept: float) -> tuple[bytes, bytes]:
 def test_overwriting_makes_the_new_image(seed: int, stretches: int, kept: float, scratch_blocks: int) -> None:
     old, new = shuffled(seed, stretches, kept)
     profile = UpdateProfile(spare_slot=False, block_bytes=BLOCK, scratch_bytes=scratch_blocks * BLOCK)
-    encoded = encode(old, new, bsdiff.segments(old, new), profile, Label(), level=3)
+    encoded = encode(old, new, Alignment(bsdiff.segments(old, new)), profile, Label(), level=3)
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "old").write_bytes(old)
         (Path(directory) / "bundle").write_bytes(encoded.written.data)
