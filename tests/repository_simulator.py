@@ -24,6 +24,7 @@ from tuf.api.metadata import (
 )
 
 from packager.bundle.encoder import Label, encode
+from packager.diff.engine import Alignment
 from packager.vehicle.errors import TemporaryError, UntrustedError
 from packager.vehicle.head import SignedHead
 from packager.vehicle.identity import Digest, ImageId
@@ -68,7 +69,7 @@ def make_bundle(
 ) -> MadeBundle:
     segments = [] if old is None else [Segment(0, 0, min(len(old), len(new)))]
     label = Label(counter, version, hardware_ids or (hardware_id,))
-    written = encode(old, new, segments, profile, label).written
+    written = encode(old, new, Alignment(segments), profile, label).written
     target = BundleTarget(
         hardware_id=hardware_id,
         version=version,

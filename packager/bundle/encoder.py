@@ -18,15 +18,20 @@ from packager.bundle.forms import (
     copy_form,
     delta_form,
     fill_form,
+    labels_form,
+    predicted_form,
     raw_form,
     window_form,
 )
 from packager.bundle.inplace import Range, arrange, without
 from packager.bundle.writer import CodedBlock, Identity, WrittenBundle, write_bundle
 from packager.diff import zstd
+from packager.diff.engine import Alignment
 from packager.model.errors import BudgetError
 from packager.vehicle.identity import Digest, ImageId
+from packager.vehicle.index import MAX_WHOLE_OLD_BYTES
 from packager.vehicle.manifest import READS_SEGMENTS, Op
+from packager.vehicle.predicted import label_whole
 from packager.vehicle.profile import Coder, UpdateProfile, check_block_bytes, grid_block_bytes
 from packager.vehicle.segments import MAX_SEGMENT_BYTES, Segment, SegmentMap
 from packager.vehicle.spills import encode_spills
@@ -38,6 +43,8 @@ MAX_WINDOW_BLOCKS: Final = 4
 
 COARSER_SEGMENT_BYTES: Final = (64, 512)
 """Shortest segments of the coarser alignments that are tried where memory is short."""
+BOTH_TRIED_BYTES: Final = 4 << 20
+"""Up to this size the image is encoded with and without prediction, and the smaller bundle wins."""
 QUICK_LEVEL: Final = 3
 WINDOW_PAYS_FROM: Final = 2
 
@@ -67,7 +74,7 @@ class EncodedBundle:
 def encode(
     old: bytes | None,
     new: bytes,
-    segments: Sequence[Segment],
+    alignment: Alignment,
     profile: UpdateProfile,
     label: Label,
     level: int = zstd.LEVEL,
@@ -77,7 +84,7 @@ def encode(
     Args:
         old: The old image; None for a full bundle.
         new: The new image, not empty.
-        segments: Alignment of `new` with `old`; empty for a full bundle.
+        alignment: Of `new` with `old`; `NO_ALIGNMENT` for a full bundle.
         profile: Limits of the ECU.
         label: What the bundle says of itself.
         level: zstd level, 1 to 22.
@@ -96,19 +103,28 @@ def encode(
         in_place=old is not None and not profile.spare_slot,
         scratch_bytes=0 if old is None or profile.spare_slot else _scratch_bytes(profile, min(block_bytes, len(new))),
     )
-    richest, *poorer = _attempts(profile, block_bytes, level, segments)
-    encoded = _encode(identity, old, new, *richest)
-    if encoded.written.memory_bytes <= profile.ram_bytes:
-        return encoded
-    made = [_encode(identity, old, new, *attempt) for attempt in poorer]
-    fitting = [encoded for encoded in made if encoded.written.memory_bytes <= profile.ram_bytes]
-    if not fitting:
-        least_bytes = min(encoded.written.memory_bytes for encoded in made)
-        raise BudgetError(
-            f"bundle to {identity.new}: needs {least_bytes} bytes of memory on the ECU, its profile has {profile.ram_bytes}",
-            hint="raise ram_kib, or set a smaller block_kib in the ECU's profile",
-        )
-    return min(fitting, key=lambda encoded: len(encoded.written.data))
+    window_bytes = min(MAX_WINDOW_BLOCKS * block_bytes, profile.ram_bytes // 4)
+    rich = [(Means(profile.coders, window_bytes, level), alignment.segments)]
+    if alignment.prediction is not None and not identity.in_place and profile.predictors:
+        labelled_old = b""
+        if old is not None and len(new) <= block_bytes and len(old) <= MAX_WHOLE_OLD_BYTES:
+            labelled = bytearray(old)
+            label_whole(alignment.prediction.context, labelled)
+            labelled_old = bytes(labelled)
+        predicting = Means(profile.coders, window_bytes, level, alignment.prediction, labelled_old)
+        rich.insert(0, (predicting, alignment.prediction.segments))
+        if len(new) > BOTH_TRIED_BYTES:
+            rich.pop()
+    for attempts in (rich, _modest_attempts(profile, level, alignment)):
+        made = [_encode(identity, old, new, *attempt) for attempt in attempts]
+        fitting = [encoded for encoded in made if encoded.written.memory_bytes <= profile.ram_bytes]
+        if fitting:
+            return min(fitting, key=lambda encoded: len(encoded.written.data))
+    least_bytes = min(encoded.written.memory_bytes for encoded in made)
+    raise BudgetError(
+        f"bundle to {identity.new}: needs {least_bytes} bytes of memory on the ECU, its profile has {profile.ram_bytes}",
+        hint="raise ram_kib, or set a smaller block_kib in the ECU's profile",
+    )
 
 
 def _scratch_bytes(profile: UpdateProfile, longest_bytes: int) -> int:
@@ -122,15 +138,14 @@ def _scratch_bytes(profile: UpdateProfile, longest_bytes: int) -> int:
     return profile.scratch_bytes
 
 
-def _attempts(
-    profile: UpdateProfile, block_bytes: int, level: int, segments: Sequence[Segment]
+def _modest_attempts(
+    profile: UpdateProfile, level: int, alignment: Alignment
 ) -> Iterator[tuple[Means, Sequence[Segment]]]:
-    """Yield what to try: all means with the whole alignment, then less of either, for ECUs with little memory.
+    """Yield what to try where memory is short: less of the alignment, fewer coders, no windows.
 
-    Segments cost the vehicle `SEGMENT_BYTES` each, so the short ones go first.
+    Segments cost the vehicle `SEGMENT_BYTES` each, with prediction `MAP_ENTRY_BYTES` more, so the short ones go first.
     """
-    window_bytes = min(MAX_WINDOW_BLOCKS * block_bytes, profile.ram_bytes // 4)
-    yield Means(profile.coders, window_bytes, level), segments
+    segments = alignment.segments
     for coders in dict.fromkeys((profile.coders, profile.coders - {Coder.LZMA}, frozenset({Coder.RAW}))):
         for least_bytes in (0, *COARSER_SEGMENT_BYTES):
             yield Means(coders, 0, level), [segment for segment in segments if segment.length_bytes >= least_bytes]
@@ -149,8 +164,12 @@ def _encode(
         blocks.append(_smallest_form(Place(start >> identity.block_log2, start, output, old, pieces), means))
     if identity.in_place and old is not None:
         return _encode_in_place(identity, old, new, means, segment_map, blocks)
-    used = _used_segments(segment_map, blocks, block_bytes)
-    return EncodedBundle(write_bundle(identity, blocks, used, means.coders), _count_forms(blocks))
+    if any(block.op is Op.PREDICTED for block in blocks):
+        # The address map follows from the segment map: it must hold also what no block reads.
+        written = write_bundle(identity, blocks, list(segment_map), means.coders, means.prediction)
+    else:
+        written = write_bundle(identity, blocks, _used_segments(segment_map, blocks, block_bytes), means.coders)
+    return EncodedBundle(written, _count_forms(blocks))
 
 
 def _encode_in_place(
@@ -213,9 +232,10 @@ def _smallest_form(place: Place, means: Means) -> CodedBlock:
     forms = [raw_form(place)]
     map_bytes = SEGMENT_COST_BYTES * len(place.pieces)
     if place.pieces:
-        forms.append(delta_form(place, means))
+        forms.append(predicted_form(place, means) or delta_form(place, means))
     if not place.pieces or _may_be_beaten(len(forms[-1].blob) + map_bytes, place.output, means):
-        forms += [form for form in (compressed_form(place, means), window_form(place, means)) if form is not None]
+        slow = (labels_form(place, means), compressed_form(place, means), window_form(place, means))
+        forms += [form for form in slow if form is not None]
     return min(forms, key=lambda form: len(form.blob) + (map_bytes if form.op in READS_SEGMENTS else 0))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from packager.bundle.columns import Column, encode_column
+from packager.diff.prediction import Prediction
 from packager.vehicle.head import (
     CRITICAL,
     FORMAT_VERSION,
@@ -26,6 +27,7 @@ from packager.vehicle.index import (
     blob_length_width,
 )
 from packager.vehicle.manifest import FLAG_IN_PLACE, MEMORY_FIELD_BYTES, READS_OLD, Manifest, Op
+from packager.vehicle.predictors import PREDICTORS_VERSION
 from packager.vehicle.profile import Coder
 from packager.vehicle.segments import Segment
 from packager.vehicle.wire import encode_varint, zigzag
@@ -94,7 +96,7 @@ def write_bundle(
     blocks: Sequence[CodedBlock],
     segments: Sequence[Segment],
     coders: frozenset[Coder],
-    predictors: bytes = b"",
+    prediction: Prediction | None = None,
     spills: bytes = b"",
 ) -> WrittenBundle:
     """Write head and blobs.
@@ -104,11 +106,19 @@ def write_bundle(
         blocks: In install order, each block of the grid once.
         segments: Those that the blocks read, normalised.
         coders: Coders that the ECU has, for the segment map.
-        predictors: Section 4, coded.
+        prediction: Modes of the pages; needed with predicted blocks, left out without.
         spills: Section 5, coded.
     """
-    columns = encode_segments(segments, coders) if segments else ()
-    map_section = b"".join((encode_varint(len(segments)), *(column.encoded for column in columns))) if segments else b""
+    map_columns = encode_segments(segments, coders) if segments else ()
+    columns = map_columns
+    predictors = b""
+    if prediction is not None and any(block.op is Op.PREDICTED for block in blocks):
+        pages = [encode_column(prediction.context.pages, coders)] if len(prediction.modes) > 1 else []
+        predictors = encode_predictors(prediction, pages)
+        columns = (*columns, *pages)
+    map_section = (
+        b"".join((encode_varint(len(segments)), *(column.encoded for column in map_columns))) if segments else b""
+    )
     used = frozenset({Coder.RAW}).union(*({block.coder} | block.coders for block in blocks))
     used |= {column.coder for column in columns}
     window_log2 = max([block.window_log2 for block in blocks] + [column.window_log2 for column in columns])
@@ -128,7 +138,7 @@ def write_bundle(
         max_blob_bytes=max(len(block.blob) for block in blocks),
         max_source_bytes=max(max_source, identity.old.length_bytes) if implied and identity.old else max_source,
         max_decoded_bytes=max(
-            sum(column.decoded_bytes for column in columns), *(block.decoded_bytes for block in blocks)
+            sum(column.decoded_bytes for column in map_columns), *(block.decoded_bytes for block in blocks)
         ),
         segment_count=len(segments),
         memory_bytes=0,
@@ -140,6 +150,13 @@ def write_bundle(
     index = _encode_index(blocks, source_hashed=reads_old and not implied)
     head, memory_bytes = _assemble(manifest, index, map_section, predictors, spills)
     return WrittenBundle(b"".join((head, *(block.blob for block in blocks))), len(head), memory_bytes)
+
+
+def encode_predictors(prediction: Prediction, pages: Sequence[Column]) -> bytes:
+    """Write section 4: version, modes, and with several modes the column of the pages' modes."""
+    modes = [bytes((mode.instruction_set, int(mode.groups))) + encode_varint(mode.base) for mode in prediction.modes]
+    start = bytes((PREDICTORS_VERSION, len(prediction.modes)))
+    return b"".join((start, *modes, *(column.encoded for column in pages)))
 
 
 def encode_segments(segments: Sequence[Segment], coders: frozenset[Coder]) -> tuple[Column, ...]:

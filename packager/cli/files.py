@@ -12,7 +12,7 @@ from packager.bundle.encoder import Label, encode
 from packager.bundle.loose import ANY_PROFILE, LooseBundle, self_signed
 from packager.cli.output import Output, size, table
 from packager.cli.times import now
-from packager.diff import bsdiff
+from packager.diff.engine import DEFAULT_EFFORT, MAX_EFFORT, MIN_EFFORT, Engine, align, level_of
 from packager.model.errors import ConfigError, ImageError
 from packager.pipeline.verify import find_signed_head
 from packager.vehicle.head import Head
@@ -29,14 +29,21 @@ JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object per
 @click.argument("old", type=PATH)
 @click.argument("new", type=PATH)
 @click.option("-o", "--output", "bundle", type=PATH, required=True, help="The bundle to write.")
-@click.option("--level", type=click.IntRange(1, 22), default=19, show_default=True, help="zstd level.")
+@click.option(
+    "--effort",
+    type=click.IntRange(MIN_EFFORT, MAX_EFFORT),
+    default=DEFAULT_EFFORT,
+    show_default=True,
+    help="1 is fast, 9 is small.",
+)
+@click.option("--engine", type=click.Choice([*Engine]), default=Engine.MATCH, show_default=True, help="What aligns.")
 @JSON
-def diff(*, old: Path, new: Path, bundle: Path, level: int, as_json: bool) -> None:
+def diff(*, old: Path, new: Path, bundle: Path, effort: int, engine: str, as_json: bool) -> None:
     """Write the bundle that turns image OLD into image NEW, for an ECU with the default profile."""
     output = Output(as_json)
     old_data, new_data = _read_image(old), _read_image(new)
-    segments = bsdiff.segments(old_data, new_data)
-    encoded = encode(old_data, new_data, segments, DEFAULT_PROFILE, Label(), level)
+    alignment = align(old_data, new_data, Engine(engine), effort)
+    encoded = encode(old_data, new_data, alignment, DEFAULT_PROFILE, Label(), level_of(effort))
     with tempfile.TemporaryDirectory(prefix="packager-") as scratch:
         candidate = Path(scratch) / "bundle"
         candidate.write_bytes(encoded.written.data)

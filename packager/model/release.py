@@ -6,7 +6,6 @@ from typing import Final
 
 from packager.vehicle.profile import UpdateProfile
 
-
 DEFAULT_REPAIR_PERCENT: Final = 25
 
 

@@ -129,7 +129,7 @@ def make_release(request: Request, executor: Executor, progress: Progress) -> Se
     return bundles
 
 
-def _align(request: Request, stage: Stage, executor: Executor, progress: Progress) -> Mapping[str, work.Alignment]:
+def _align(request: Request, stage: Stage, executor: Executor, progress: Progress) -> Mapping[str, work.AlignmentFile]:
     jobs = [job for job in request.plan.jobs if job.old is not None]
     with progress("diff", sum(job.weight_bytes for job in jobs)) as step:
         align = functools.partial(work.align, directory=stage.work)
@@ -138,7 +138,7 @@ def _align(request: Request, stage: Stage, executor: Executor, progress: Progres
 
 
 def _pack(
-    request: Request, stage: Stage, alignments: Mapping[str, work.Alignment], executor: Executor, progress: Progress
+    request: Request, stage: Stage, alignments: Mapping[str, work.AlignmentFile], executor: Executor, progress: Progress
 ) -> list[BuiltBundle]:
     jobs = [(job, alignments.get(job.path)) for job in request.plan.jobs]
     with progress("bundle", sum(job.weight_bytes for job, _ in jobs)) as step:
@@ -228,7 +228,7 @@ def _image_name(image: CollectedImage) -> str:
     return image_artifact(image.hardware_id, image.source.version)
 
 
-def _alignment_name(alignment: work.Alignment) -> str:
+def _alignment_name(alignment: work.AlignmentFile) -> str:
     job = alignment.job
     assert job.old is not None  # noqa: S101 - only delta jobs are aligned
     return alignment_artifact(job.ecu.hardware_id, job.new.source.version, job.old.image.digest)

@@ -5,7 +5,6 @@ inputs alone; only `Measured` does not.
 """
 
 import contextlib
-import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,26 +14,25 @@ from typing import Final
 from packager.bundle.check import rebuild
 from packager.bundle.encoder import Label, encode
 from packager.bundle.loose import self_signed
-from packager.diff import bsdiff
+from packager.diff import engine
+from packager.diff.engine import NO_ALIGNMENT, Alignment
 from packager.model.errors import ImageError
 from packager.model.jobs import BuiltBundle, CollectedImage, Job, Measured
 from packager.vehicle.errors import VehicleError
 from packager.vehicle.head import SignedHead
 from packager.vehicle.identity import ImageId
-from packager.vehicle.segments import Segment
 
-_SEGMENT: Final = struct.Struct("<QQQ")
 _STATUS: Final = Path("/proc/self/status")
 _CLEAR_REFS: Final = Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True, slots=True)
-class Alignment:
-    """The segments of one job in a file.
+class AlignmentFile:
+    """The alignment of one job in a file.
 
     Attributes:
         job: The job.
-        file: Where they lie.
+        file: Where it lies.
         identity: Length and digest of that file.
         measured: What aligning took.
     """
@@ -45,7 +43,7 @@ class Alignment:
     measured: Measured
 
 
-def align(job: Job, directory: Path) -> Alignment:
+def align(job: Job, directory: Path) -> AlignmentFile:
     """Align the new image of a delta job with its old one.
 
     Raises:
@@ -53,12 +51,11 @@ def align(job: Job, directory: Path) -> Alignment:
     """
     assert job.old is not None  # noqa: S101 - only delta jobs are aligned
     done = _measure()
-    segments = bsdiff.segments(load(job.old), load(job.new))
-    data = b"".join(_SEGMENT.pack(*segment) for segment in segments)
-    return Alignment(job, *_write(directory, job, ".segments", data), done())
+    data = engine.dump(engine.align(load(job.old), load(job.new)))
+    return AlignmentFile(job, *_write(directory, job, ".segments", data), done())
 
 
-def pack(item: tuple[Job, Alignment | None], directory: Path) -> BuiltBundle:
+def pack(item: tuple[Job, AlignmentFile | None], directory: Path) -> BuiltBundle:
     """Encode a job's bundle; only delta jobs have an alignment.
 
     Raises:
@@ -66,16 +63,18 @@ def pack(item: tuple[Job, Alignment | None], directory: Path) -> BuiltBundle:
         BudgetError: No form fits the memory of the ECU.
     """
     done = _measure()
-    job, alignment = item
+    job, file_of_alignment = item
     new = load(job.new)
     old = None if job.old is None else load(job.old)
-    segments = [] if alignment is None else _read_alignment(alignment)
+    alignment = NO_ALIGNMENT
+    if old is not None and file_of_alignment is not None:
+        alignment = _read_alignment(file_of_alignment, old, new)
     label = Label(job.ecu.release_counter, job.new.source.version, (job.ecu.hardware_id,))
-    encoded = encode(old, new, segments, job.ecu.profile, label)
+    encoded = encode(old, new, alignment, job.ecu.profile, label)
     file, bundle = _write(directory, job, ".bundle", encoded.written.data)
     head = ImageId.of(encoded.written.data[: encoded.written.head_bytes])
     forms = tuple(encoded.blocks_by_form.items())
-    measured = done() if alignment is None else alignment.measured + done()
+    measured = done() if file_of_alignment is None else file_of_alignment.measured + done()
     return BuiltBundle(job, file, bundle, head, encoded.written.memory_bytes, forms, measured)
 
 
@@ -118,13 +117,11 @@ def load(image: CollectedImage) -> bytes:
     return data
 
 
-def _read_alignment(alignment: Alignment) -> list[Segment]:
-    data = alignment.file.read_bytes()
-    if ImageId.of(data) != alignment.identity:
-        raise ImageError(
-            f"{alignment.job.title}: its alignment changed during the build, expected {alignment.identity}"
-        )
-    return [Segment(*fields) for fields in _SEGMENT.iter_unpack(data)]
+def _read_alignment(file: AlignmentFile, old: bytes, new: bytes) -> Alignment:
+    data = file.file.read_bytes()
+    if ImageId.of(data) != file.identity:
+        raise ImageError(f"{file.job.title}: its alignment changed during the build, expected {file.identity}")
+    return engine.load(data, old, new)
 
 
 def _write(directory: Path, job: Job, suffix: str, data: bytes) -> tuple[Path, ImageId]:

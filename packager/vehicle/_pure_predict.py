@@ -1,6 +1,6 @@
 """Prediction of addresses in pure Python: the executable specification of `predict.c`, and what runs where no compiler was.
 
-Both follow FORMAT.md section 12 to the letter; property tests hold them equal on valid and on hostile input.
+Both follow FORMAT.md section 13 to the letter; property tests hold them equal on valid and on hostile input.
 """
 
 from array import array

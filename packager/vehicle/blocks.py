@@ -14,6 +14,7 @@ from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.head import Head
 from packager.vehicle.index import BlockRecord
 from packager.vehicle.manifest import READS_OLD, READS_SEGMENTS, Op
+from packager.vehicle.predicted import OldPart, make_predicted
 from packager.vehicle.segments import Segment
 from packager.vehicle.wire import Cursor
 
@@ -116,10 +117,10 @@ def make_block(
         raise CorruptError(f"{what}: its blob of {len(blob)} bytes is not the signed one; fetch it again")
     start, end = head.manifest.block_range(record.block)
     pieces = head.segments.pieces(start, end) if record.op in READS_SEGMENTS else []
-    source = _NOTHING
+    source, whole = _NOTHING, _NOTHING
     if record.op in READS_OLD:
-        source = _read_source(head, record, pieces, old, workspace)
-    out, found = _decode(head, record, memoryview(blob), source, pieces, workspace)
+        source, whole = _read_source(head, record, pieces, old, workspace)
+    out, found = _decode(head, record, memoryview(blob), source, whole, pieces, workspace)
     if len(out) != end - start or found != record.output_digest:
         raise CorruptError(f"{what}: result of {len(out)} bytes has SHA-256 {found.hex()}, not the signed one")
     return out
@@ -140,8 +141,12 @@ def check_old_part(head: Head, record: BlockRecord, old: OldImage, workspace: Wo
 
 def _read_source(
     head: Head, record: BlockRecord, pieces: list[Segment], old: OldImage, workspace: Workspace
-) -> memoryview:
-    """Read and check the old part: the window, or the pieces one after the other."""
+) -> tuple[memoryview, memoryview]:
+    """Read and check the old part: the window, or the pieces one after the other.
+
+    Returns:
+        It, and the whole old image where that is what was checked, else nothing.
+    """
     length_bytes = record.window_bytes if record.op is Op.WINDOW else sum(piece.length_bytes for piece in pieces)
     if length_bytes > head.manifest.max_source_bytes:
         raise CorruptError(
@@ -153,15 +158,16 @@ def _read_source(
         old.read_into(0, whole)
         _check_source(record, whole, head.manifest.old.digest.value)
         if record.op is Op.WINDOW:
-            return whole[record.window_offset : record.window_offset + record.window_bytes]
-        return memoryview(bytearray().join(whole[p.old_offset : p.old_offset + p.length_bytes] for p in pieces))
+            return whole[record.window_offset : record.window_offset + record.window_bytes], whole
+        joined = bytearray().join(whole[p.old_offset : p.old_offset + p.length_bytes] for p in pieces)
+        return memoryview(joined), whole
     source = workspace.source(length_bytes)
     if record.op is Op.WINDOW:
         old.read_into(record.window_offset, source)
     else:
         _gather(pieces, source, old, workspace.gather(min(GATHER_BYTES, 2 * length_bytes)))
     _check_source(record, source, record.source_digest)
-    return source
+    return source, _NOTHING
 
 
 def _gather(pieces: list[Segment], source: memoryview, old: OldImage, buffer: memoryview) -> None:
@@ -207,6 +213,7 @@ def _decode(
     record: BlockRecord,
     blob: memoryview,
     source: memoryview,
+    whole: memoryview,
     pieces: list[Segment],
     workspace: Workspace,
 ) -> tuple[memoryview, bytes]:
@@ -222,14 +229,16 @@ def _decode(
         return blob, record.blob_digest
     if record.op is Op.FILL:
         return workspace.filled(blob[0], length_bytes)
-    if record.op is Op.PREDICTED:
-        raise IncompatibleError(f"{what}: predicted blocks are unknown to this reader")
     if record.op is Op.COPY:
         out = source
         if record.source_digest is not None:
             return out, record.source_digest
     elif record.op in (Op.COMPRESSED, Op.WINDOW):
         out = memoryview(decode(record.coder, blob, length_bytes, what, manifest.limits, source))
+    elif record.op is Op.PREDICTED and head.predictors is not None:
+        out = workspace.output(length_bytes)
+        limits, decoded = manifest.limits, manifest.max_decoded_bytes
+        make_predicted(head.predictors, blob, what, pieces, OldPart(source, whole), out, start, decoded, limits)
     else:
         columns = read_columns(Cursor(blob, what), what, manifest.max_decoded_bytes, manifest.limits)
         literals, controls, values = columns

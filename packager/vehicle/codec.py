@@ -128,8 +128,17 @@ def _decode_lzma(coded: memoryview | bytes, decoded_length_bytes: int, what: str
     return decoded
 
 
-def read_column(cursor: Cursor, what: str, *, max_decoded_bytes: int, limits: CodecLimits) -> bytes | memoryview:
+def read_column(
+    cursor: Cursor, what: str, *, max_decoded_bytes: int, limits: CodecLimits, window: bytes | memoryview = b""
+) -> bytes | memoryview:
     """Read one column: varint ``decoded length * 4 + coder``, for a coder other than raw a varint coded length, then the bytes.
+
+    Args:
+        cursor: At the column.
+        what: Name of the object for error messages.
+        max_decoded_bytes: What it may have, decoded.
+        limits: The head's limits.
+        window: What a zstd frame may refer to; empty for nothing.
 
     Raises:
         CorruptError: Longer than `max_decoded_bytes`, a coder that the head does not declare, or malformed content.
@@ -143,7 +152,7 @@ def read_column(cursor: Cursor, what: str, *, max_decoded_bytes: int, limits: Co
     coder = Coder(tag & 3)
     if coder is Coder.RAW:
         return cursor.take(decoded_length_bytes)
-    return decode(coder, cursor.take(cursor.varint()), decoded_length_bytes, what, limits)
+    return decode(coder, cursor.take(cursor.varint()), decoded_length_bytes, what, limits, window)
 
 
 def read_columns(cursor: Cursor, what: str, max_decoded_bytes: int, limits: CodecLimits) -> list[bytes | memoryview]:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Final
 
+from packager.vehicle._pure_predict import Context
 from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.identity import DIGEST_BYTES, Digest
 from packager.vehicle.index import BlockIndex, parse_index
 from packager.vehicle.manifest import Kind, Manifest, Op, parse_manifest
+from packager.vehicle.predictors import MAP_ENTRY_BYTES, page_count, parse_predictors
 from packager.vehicle.profile import Coder, UpdateProfile
 from packager.vehicle.segments import EMPTY_MAP, SEGMENT_BYTES, SegmentMap, parse_segments
 from packager.vehicle.spills import NO_SPILLS, SpillMap, parse_spills
@@ -50,8 +52,8 @@ class Feature(IntFlag):
     PREDICTED = 16
 
 
-KNOWN_FEATURES: Final = Feature.ZSTD | Feature.LZMA | Feature.WINDOW | Feature.IN_PLACE
-"""What this reader does; `Feature.PREDICTED` is reserved in the format and refused before anything is fetched."""
+KNOWN_FEATURES: Final = Feature.ZSTD | Feature.LZMA | Feature.WINDOW | Feature.IN_PLACE | Feature.PREDICTED
+"""What this reader does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Head:
         manifest: Identities and caps.
         index: One record per block, in install order.
         segments: The segment map; empty in a full bundle.
-        predictors: Section 4, still coded; empty without predicted blocks.
+        predictors: Section 4 with the address map; None without predicted blocks.
         length_bytes: Length of the head; blobs start here.
         digest: SHA-256 of the whole head.
         spills: What an in-place update puts aside; often nothing.
@@ -79,7 +81,7 @@ class Head:
     manifest: Manifest
     index: BlockIndex
     segments: SegmentMap
-    predictors: bytes
+    predictors: Context | None
     length_bytes: int
     digest: Digest
     spills: SpillMap = NO_SPILLS
@@ -104,9 +106,15 @@ def features_of(manifest: Manifest) -> Feature:
 def required_memory_bytes(manifest: Manifest, head_bytes: int) -> int:
     """Return the memory that applying block after block needs, FORMAT.md section 9.
 
-    The head, the decoded segment map, one blob, its decoded columns, its old part, one block, and the decompressors.
+    The head, the decoded segment map (with predicted blocks also the address map and the modes of the pages), one blob, its decoded
+    columns, its old part, one block, and the decompressors.
     """
     memory_bytes = head_bytes + manifest.segment_count * SEGMENT_BYTES
+    if Op.PREDICTED in manifest.ops:
+        memory_bytes += manifest.segment_count * MAP_ENTRY_BYTES + page_count(manifest.new.length_bytes)
+        memory_bytes += (
+            manifest.max_source_bytes if manifest.block_count == 1 else 0
+        )  # the pieces beside the whole image
     memory_bytes += manifest.max_blob_bytes + manifest.max_decoded_bytes
     memory_bytes += manifest.max_source_bytes + manifest.max_output_bytes
     memory_bytes += ZSTD_MEMORY_BYTES if Coder.ZSTD in manifest.coders else 0
@@ -142,9 +150,7 @@ def read_head(data: bytes | bytearray | memoryview, signed: SignedHead, profile:
         raise CorruptError(f"preamble: features {required!r}, expected {features_of(manifest)!r} as the manifest says")
     index = parse_index(sections[Section.INDEX], manifest)
     segments = _read_segments(sections.get(Section.SEGMENTS), manifest)
-    predictors = bytes(sections.get(Section.PREDICTORS, b""))
-    if bool(predictors) != (Op.PREDICTED in manifest.ops):
-        raise CorruptError("head: predictor section present without predicted blocks, or missing with them")
+    predictors = _read_predictors(sections.get(Section.PREDICTORS), manifest, segments)
     spills = _read_spills(sections.get(Section.SPILLS), manifest)
     return Head(manifest, index, segments, predictors, len(view), found, spills)
 
@@ -230,6 +236,20 @@ def _read_segments(section: memoryview | None, manifest: Manifest) -> SegmentMap
         new_length_bytes=manifest.new.length_bytes,
         max_segments=manifest.segment_count,
         max_decoded_bytes=manifest.max_decoded_bytes,
+        limits=manifest.limits,
+    )
+
+
+def _read_predictors(section: memoryview | None, manifest: Manifest, segments: SegmentMap) -> Context | None:
+    if (section is None) == (Op.PREDICTED in manifest.ops):
+        raise CorruptError("head: predictor section present without predicted blocks, or missing with them")
+    if section is None:
+        return None
+    return parse_predictors(
+        section,
+        segments,
+        old_bytes=manifest.old_length_bytes,
+        new_bytes=manifest.new.length_bytes,
         limits=manifest.limits,
     )
 

@@ -1,6 +1,6 @@
 """Instruction sets as tables: which bit patterns carry the address of something else, and how.
 
-Predicted blocks (FORMAT.md section 12) rewrite these fields. The same tables drive the pure Python twin and the compiled kernel:
+Predicted blocks (FORMAT.md section 13) rewrite these fields. The same tables drive the pure Python twin and the compiled kernel:
 ``python -m packager.vehicle.instructions`` prints ``instructions.h``, and a test holds the file to it.
 
 Sources: Arm Architecture Reference Manuals (ARMv7-M DDI 0403, ARMv8-A DDI 0487), RISC-V Unprivileged ISA 20191213, Intel SDM volume 2.

@@ -1,6 +1,6 @@
 """Section 4 of the head: what is predicted in which page; and the address map that follows from the segment map.
 
-FORMAT.md section 12.
+FORMAT.md section 13.
 """
 
 from array import array
@@ -38,7 +38,7 @@ def parse_predictors(
         limits: The head's limits on coded bytes.
 
     Raises:
-        CorruptError: A rule of FORMAT.md section 12 is broken.
+        CorruptError: A rule of FORMAT.md section 13 is broken.
         IncompatibleError: An unknown version, instruction set or group.
     """
     what = "predictors"

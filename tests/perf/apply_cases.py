@@ -13,6 +13,7 @@ import zstandard
 
 from packager.bundle.encoder import Label, encode
 from packager.diff import bsdiff
+from packager.diff.engine import Alignment
 from packager.vehicle.profile import DEFAULT_PROFILE, MIB
 from packager.vehicle.segments import Segment
 from sample_images.synthesiser import FirmwareSpec, write_firmware
@@ -87,7 +88,7 @@ def _case(title: str, old: Path, new: Path, directory: Path, segments: list[Segm
     head = new.with_suffix(".head")
     before, after = old.read_bytes(), new.read_bytes()
     if not bundle.exists():
-        written = encode(before, after, segments, DEFAULT_PROFILE, Label(), LEVEL).written
+        written = encode(before, after, Alignment(segments), DEFAULT_PROFILE, Label(), LEVEL).written
         head.write_text(str(written.head_bytes))
         bundle.write_bytes(written.data)
     longest = max(len(before), len(after))

@@ -20,7 +20,7 @@ import zstandard
 from packager.bundle.check import apply_to_file, rebuild
 from packager.bundle.encoder import Label, encode
 from packager.bundle.loose import LooseBundle, self_signed
-from packager.diff import bsdiff
+from packager.diff.engine import DEFAULT_EFFORT, align, level_of
 from packager.vehicle.profile import DEFAULT_PROFILE, MIB, Coder, UpdateProfile
 
 MAX_BSDIFF4_BYTES: Final = 16 * MIB
@@ -56,6 +56,7 @@ class Ours:
 
     coders: frozenset[Coder]
     modules: Sequence[str] = ()
+    effort: int = DEFAULT_EFFORT
 
     @property
     def settings(self) -> str:
@@ -74,9 +75,9 @@ class Ours:
     def create(self, old: Path, new: Path, patch: Path) -> Mapping[str, object]:
         started = time.perf_counter()
         old_data, new_data = old.read_bytes(), new.read_bytes()
-        segments = bsdiff.segments(old_data, new_data)
+        alignment = align(old_data, new_data, effort=self.effort)
         aligned = time.perf_counter()
-        encoded = encode(old_data, new_data, segments, self.profile, Label())
+        encoded = encode(old_data, new_data, alignment, self.profile, Label(), level_of(self.effort))
         patch.write_bytes(encoded.written.data)
         written = time.perf_counter()
         with tempfile.TemporaryDirectory() as scratch:

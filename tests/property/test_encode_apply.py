@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from packager.bundle.check import rebuild
 from packager.bundle.encoder import Label, encode
 from packager.bundle.loose import LooseBundle, self_signed
-from packager.diff import bsdiff
+from packager.diff.engine import NO_ALIGNMENT, Engine, align
 from packager.vehicle.identity import ImageId
 from packager.vehicle.profile import Coder, UpdateProfile
 
@@ -48,11 +48,13 @@ def images(draw: st.DrawFn) -> tuple[bytes, bytes]:
 
 
 @settings(max_examples=60)
-@given(images(), PROFILES, st.booleans())
-def test_apply_of_diff_gives_new(pair: tuple[bytes, bytes], profile: UpdateProfile, is_full: bool) -> None:
+@given(images(), PROFILES, st.booleans(), st.sampled_from(Engine))
+def test_apply_of_diff_gives_new(
+    pair: tuple[bytes, bytes], profile: UpdateProfile, is_full: bool, engine: Engine
+) -> None:
     old, new = pair
-    segments = [] if is_full else bsdiff.segments(old, new)
-    encoded = encode(None if is_full else old, new, segments, profile, Label(3, "1.0", ("hw-b", "hw-a")), level=3)
+    alignment = NO_ALIGNMENT if is_full else align(old, new, engine)
+    encoded = encode(None if is_full else old, new, alignment, profile, Label(3, "1.0", ("hw-b", "hw-a")), level=3)
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
         (scratch / "old").write_bytes(old)

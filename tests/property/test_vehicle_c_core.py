@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from packager.bundle.encoder import Label, encode
 from packager.diff import bsdiff
+from packager.diff.engine import Alignment
 from packager.vehicle.applier import Applier
 from packager.vehicle.blocks import NoOldImage, OldImage
 from packager.vehicle.errors import StateError, VehicleError
@@ -76,7 +77,9 @@ def test_it_makes_what_the_python_applier_makes(
 ) -> None:
     old, new = pair
     segments = [] if is_full else bsdiff.segments(old, new)
-    made = encode(None if is_full else old, new, segments, PROFILE, Label(1, "1.0", ("hw",)), level=1).written
+    made = encode(
+        None if is_full else old, new, Alignment(segments), PROFILE, Label(1, "1.0", ("hw",)), level=1
+    ).written
     sample = Sample("", None if is_full else old, new, made.data, made.head_bytes)
     needed = core.ask(sample).arena_needed
     answer = core.ask(sample, chunk=chunk, arena_bytes=needed)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from packager.bundle.encoder import Label, encode
 from packager.diff.alignment import normalise
+from packager.diff.engine import Alignment
 from packager.vehicle.applier import Applier
 from packager.vehicle.blocks import NoOldImage
 from packager.vehicle.errors import CorruptError, IncompatibleError
@@ -89,7 +90,7 @@ def test_what_is_encoded_is_decoded(
             new += chance.choice([chance.randbytes(300), bytes(5000), b"\xff" * 4096, text(seed + 1, 3000)])
     profile = UpdateProfile(coders=coders, block_bytes=None if block_kib is None else block_kib * KIB)
     found = normalise(segments, old, bytes(new)) if old is not None else []
-    written = encode(old, bytes(new), found, profile, Label(), 3).written
+    written = encode(old, bytes(new), Alignment(found), profile, Label(), 3).written
     signed = sign(written.data[: written.head_bytes])
     assert apply(written.data, old, signed, profile, workers) == new
     assert spec_reader.decode(written.data, old, signed.length_bytes, signed.digest.value) == new

@@ -6,6 +6,7 @@ import pytest
 
 from packager.bundle.encoder import Label, encode
 from packager.bundle.inplace import JOINED_GAP_BYTES, arrange, join, without
+from packager.diff.engine import NO_ALIGNMENT, Alignment
 from packager.model.errors import BudgetError
 from packager.vehicle.profile import UpdateProfile, grid_block_bytes
 from packager.vehicle.segments import Segment
@@ -98,9 +99,9 @@ def test_bundles_state_order_and_scratch() -> None:
 def test_scratch_for_the_longest_block_from_both_sides(length_bytes: int) -> None:
     old, new = noise(5, length_bytes), noise(6, length_bytes)
     least = min(length_bytes, BLOCK)
-    encode(old, new, [], replace(IN_PLACE, scratch_bytes=least), Label())
+    encode(old, new, NO_ALIGNMENT, replace(IN_PLACE, scratch_bytes=least), Label())
     with pytest.raises(BudgetError, match=f"{least - 1} bytes of scratch, expected at least {least}") as caught:
-        encode(old, new, [], replace(IN_PLACE, scratch_bytes=least - 1), Label())
+        encode(old, new, NO_ALIGNMENT, replace(IN_PLACE, scratch_bytes=least - 1), Label())
     assert caught.value.exit_code == 20
     assert "scratch_kib" in caught.value.hint
 
@@ -108,7 +109,9 @@ def test_scratch_for_the_longest_block_from_both_sides(length_bytes: int) -> Non
 def test_a_full_bundle_needs_no_scratch_and_is_the_same_for_both_kinds_of_ecu() -> None:
     new = noise(7, 5 * BLOCK)
     profile = replace(IN_PLACE, scratch_bytes=0)
-    assert encode(None, new, [], profile, Label()) == encode(None, new, [], replace(profile, spare_slot=True), Label())
+    assert encode(None, new, NO_ALIGNMENT, profile, Label()) == encode(
+        None, new, NO_ALIGNMENT, replace(profile, spare_slot=True), Label()
+    )
 
 
 def test_blocks_leave_half_of_the_scratch_for_spills() -> None:
@@ -122,5 +125,5 @@ def test_blocks_leave_half_of_the_scratch_for_spills() -> None:
 
 def test_the_same_inputs_give_the_same_bytes() -> None:
     segments = [Segment(0, 3 * BLOCK, 3 * BLOCK), Segment(3 * BLOCK, 0, 3 * BLOCK)]
-    made = [encode(swapped().old, swapped().new, segments, IN_PLACE, Label()).written.data for _ in range(2)]
+    made = [encode(swapped().old, swapped().new, Alignment(segments), IN_PLACE, Label()).written.data for _ in range(2)]
     assert made[0] == made[1] == swapped().data

@@ -11,7 +11,7 @@ import pytest
 from packager.bundle.encoder import Label, encode
 from packager.bundle.loose import self_signed
 from packager.cli import EPILOG, packager
-from packager.diff import bsdiff
+from packager.diff.engine import align
 from packager.vehicle.identity import ImageId
 from packager.vehicle.profile import DEFAULT_PROFILE
 
@@ -23,7 +23,7 @@ def test_the_library_example_installs_an_image(tmp_path: Path) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     old = random.Random(1).randbytes(50_000)
     new = old[:100] + b"new" + old[100:]
-    encoded = encode(old, new, bsdiff.segments(old, new), DEFAULT_PROFILE, Label())
+    encoded = encode(old, new, align(old, new), DEFAULT_PROFILE, Label())
     (tmp_path / "old").write_bytes(old)
     (tmp_path / "bundle").write_bytes(encoded.written.data)
     scope: dict[str, Any] = {}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from packager.bundle.encoder import Label, encode
+from packager.diff.engine import Alignment
 from packager.vehicle.profile import Coder, UpdateProfile
 from packager.vehicle.segments import Segment
 from tests.c.core import (
@@ -95,7 +96,7 @@ def large(blocks: int = 256) -> Sample:
     new[40 * BLOCK : 41 * BLOCK] = noise(5, BLOCK)
     new[50 * BLOCK : 51 * BLOCK] = b"\xff" * BLOCK
     segments = [Segment(0, 33, len(new) - 33), Segment(len(new) - 33, 0, 33)]
-    made = encode(bytes(old), bytes(new), segments, SMALL, Label(7, "7.0", ("gw-1",)), level=1)
+    made = encode(bytes(old), bytes(new), Alignment(segments), SMALL, Label(7, "7.0", ("gw-1",)), level=1)
     return Sample("large", bytes(old), bytes(new), made.written.data, made.written.head_bytes)
 
 

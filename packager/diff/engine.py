@@ -1,0 +1,93 @@
+"""The diff engines behind one function: two images in, an alignment out, with what can be predicted of it."""
+
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from packager.diff import bsdiff, matcher, zstd
+from packager.diff.matcher import Costs
+from packager.diff.prediction import Mode, Prediction, make_context, predict
+from packager.vehicle.instructions import Group, InstructionSet
+from packager.vehicle.segments import Segment
+
+MIN_EFFORT: Final = 1
+DEFAULT_EFFORT: Final = 5
+MAX_EFFORT: Final = 9
+ROUNDS_TWICE_FROM: Final = 7
+_TRIPLE: Final = struct.Struct("<QQQ")
+
+
+class Engine(StrEnum):
+    """Which engine aligns."""
+
+    MATCH = "match"
+    BSDIFF = "bsdiff"
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How a new image follows from an old one.
+
+    Attributes:
+        segments: By ascending new offset, without overlap; bytes within may differ.
+        prediction: The same in label space, with what is predicted; None if nothing is.
+    """
+
+    segments: Sequence[Segment]
+    prediction: Prediction | None = None
+
+
+NO_ALIGNMENT: Final = Alignment(())
+"""Of a full bundle."""
+
+
+def align(old: bytes, new: bytes, engine: Engine = Engine.MATCH, effort: int = DEFAULT_EFFORT) -> Alignment:
+    """Align `new` with `old` and find out what can be predicted.
+
+    Args:
+        old: The old image.
+        new: The new image.
+        engine: Which one; without a compiler at installation bsdiff stands in for the matcher.
+        effort: 1 (fast) to 9 (small).
+    """
+    if engine is Engine.BSDIFF or not matcher.is_compiled():
+        return Alignment(bsdiff.segments(old, new))
+    costs = Costs(chain=4 if effort < DEFAULT_EFFORT else 16)
+    segments = matcher.segments(old, new, costs)
+    rounds = 2 if effort >= ROUNDS_TWICE_FROM else 1
+    return Alignment(segments, predict(old, new, segments, costs, rounds))
+
+
+def level_of(effort: int) -> int:
+    """Return the zstd level for an effort."""
+    return min(zstd.LEVEL, 3 * effort + 4)
+
+
+def dump(alignment: Alignment) -> bytes:
+    """Write an alignment as bytes, the same for the same alignment."""
+    prediction = alignment.prediction
+    header: dict[str, Any] = {"segments": len(alignment.segments)}
+    parts = [_TRIPLE.pack(*segment) for segment in alignment.segments]
+    if prediction is not None:
+        header["modes"] = [[int(mode.instruction_set), int(mode.groups), mode.base] for mode in prediction.modes]
+        header["predicted"] = len(prediction.segments)
+        parts += [_TRIPLE.pack(*segment) for segment in prediction.segments]
+        parts.append(prediction.context.pages)
+    return b"".join((json.dumps(header, sort_keys=True).encode(), b"\n", *parts))
+
+
+def load(data: bytes, old: bytes, new: bytes) -> Alignment:
+    """Read what `dump` wrote, of the same images."""
+    line, _, rest = data.partition(b"\n")
+    header = json.loads(line)
+    end = header["segments"] * _TRIPLE.size
+    segments = [Segment(*fields) for fields in _TRIPLE.iter_unpack(rest[:end])]
+    if "modes" not in header:
+        return Alignment(segments)
+    middle = end + header["predicted"] * _TRIPLE.size
+    predicted = [Segment(*fields) for fields in _TRIPLE.iter_unpack(rest[end:middle])]
+    modes = tuple(Mode(InstructionSet(number), Group(groups), base) for number, groups, base in header["modes"])
+    return Alignment(segments, Prediction(modes, make_context(modes, rest[middle:], old, new, predicted), predicted))

@@ -1,0 +1,276 @@
+"""Finds out what can be predicted: instruction set, pointers and their base, page by page; and aligns the images in label space.
+
+After a first alignment both images are rewritten so that every reference holds the address of its target in the *new* image; there, code
+that only moved is equal, and the second alignment follows it further. All choices are made by counting equal bytes.
+"""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from packager.diff import matcher
+from packager.diff.matcher import Costs
+from packager.vehicle import kernel
+from packager.vehicle._pure_predict import PAGE_LOG2, Context, Kind
+from packager.vehicle.instructions import TABLES, X86_PREFIXES, Group, InstructionSet
+from packager.vehicle.predictors import address_map, page_count
+from packager.vehicle.segments import Segment
+
+SAMPLE_BYTES: Final = 1 << 21
+"""Instruction set and groups are chosen on pieces of about this many bytes in all."""
+MIN_GAIN_BYTES: Final = 24
+"""Fewer bytes gained than this are not worth the bytes of a mode."""
+LEAST_SHARE: Final = 32
+"""A group must predict at least this part of what the groups before it do."""
+REMATCHED_BYTES: Final = 4 << 20
+"""Up to this size the modes that may pay are all tried with an alignment of their own."""
+PAGE_GAIN_BYTES: Final = 4
+POINTER_SAMPLE: Final = 2000
+MIN_POINTER_HITS: Final = 6
+_POINTERS: Final = Group.ABSOLUTE32 | Group.ABSOLUTE64
+MAX_VOTES: Final = 256
+"""Most ranges that one word votes for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """One mode of pages: see `packager.vehicle.predictors`."""
+
+    instruction_set: InstructionSet
+    groups: Group
+    base: int
+
+
+NOTHING: Final = Mode(InstructionSet.NONE, Group(0), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What is predicted of a new image.
+
+    Attributes:
+        modes: The modes.
+        context: They and the address map, as the vehicle will have them.
+        segments: The alignment in label space; the bundle must carry all of it.
+    """
+
+    modes: tuple[Mode, ...]
+    context: Context
+    segments: Sequence[Segment]
+
+
+def predict(old: bytes, new: bytes, segments: Sequence[Segment], costs: Costs, rounds: int = 1) -> Prediction | None:
+    """Choose what to predict.
+
+    Args:
+        old: The old image.
+        new: The new image.
+        segments: A first alignment.
+        costs: Of the alignment in label space.
+        rounds: How often it is made.
+
+    Returns:
+        None if nothing is gained.
+    """
+    modes = _likely_modes(old, new, segments)
+    if not modes:
+        return None
+    tried = modes if len(new) <= REMATCHED_BYTES else modes[:1]
+    mode, segments = min(
+        ((mode, _rematch(old, new, segments, mode, costs)) for mode in tried),
+        key=lambda found: _path_cost(old, new, found[1], found[0], costs),
+    )
+    for _ in range(1, rounds):
+        segments = _rematch(old, new, segments, mode, costs)
+    page_modes, pages = _choose_pages(old, new, segments, mode)
+    return Prediction(page_modes, make_context(page_modes, pages, old, new, segments), segments)
+
+
+def _rematch(old: bytes, new: bytes, segments: Sequence[Segment], mode: Mode, costs: Costs) -> list[Segment]:
+    """Align in label space."""
+    labelled_old, labelled_new = bytearray(old), bytearray(new)
+    everywhere = make_context([mode], bytes(page_count(max(len(old), len(new)))), old, new, segments)
+    kernel.label_source(everywhere, labelled_old, array("Q", (0, len(old), 0)))
+    kernel.label_block(everywhere, Kind.LABEL, labelled_new, 0)
+    return matcher.segments(bytes(labelled_old), bytes(labelled_new), costs)
+
+
+def _path_cost(old: bytes, new: bytes, segments: Sequence[Segment], mode: Mode, costs: Costs) -> int:
+    """Return what the matcher's path costs with the addresses that follow from it."""
+    context = make_context([mode], bytes(page_count(len(new))), old, new, segments)
+    covered = sum(segment.length_bytes for segment in segments)
+    differing = covered - _count_equal(context, old, new, segments)
+    return differing * costs.mismatch + (len(new) - covered) * costs.literal + len(segments) * costs.change
+
+
+def make_context(modes: Sequence[Mode], pages: bytes, old: bytes, new: bytes, segments: Sequence[Segment]) -> Context:
+    """Return modes, pages and address map as the vehicle will have them."""
+    starts, shifts = address_map(segments)
+    return Context(
+        sets=bytes(mode.instruction_set for mode in modes),
+        groups=bytes(int(mode.groups) for mode in modes),
+        bases=array("Q", (mode.base for mode in modes)),
+        pages=pages,
+        starts=starts,
+        shifts=shifts,
+        old_bytes=len(old),
+        new_bytes=len(new),
+    )
+
+
+def _likely_modes(old: bytes, new: bytes, segments: Sequence[Segment]) -> list[Mode]:
+    """Return modes that may pay, the likeliest first: of a sample, they predict most bytes."""
+    sample = _sample(segments)
+    pages = bytes(page_count(len(new)))
+
+    def equal(mode: Mode) -> int:
+        return _count_equal(make_context([mode], pages, old, new, segments), old, new, sample)
+
+    nothing = equal(NOTHING)
+    pointers = []
+    for width, group in ((4, Group.ABSOLUTE32), (8, Group.ABSOLUTE64)):
+        base = _find_base(old, new, segments, width)
+        if base is not None:
+            pointers.append(Mode(InstructionSet.NONE, group, base))
+    code, code_equal = NOTHING, nothing + MIN_GAIN_BYTES
+    for instruction_set in TABLES:
+        mode, count = Mode(instruction_set, Group(0), 0), nothing
+        for group in _groups_of(instruction_set):
+            richer = Mode(instruction_set, mode.groups | group, 0)
+            richer_equal = equal(richer)
+            if richer_equal > count + max(MIN_GAIN_BYTES // 2, (count - nothing) // LEAST_SHARE):
+                mode, count = richer, richer_equal
+        if count > code_equal:
+            code, code_equal = mode, count
+    found = [Mode(code.instruction_set, code.groups | pointer.groups, pointer.base) for pointer in pointers]
+    found += [code] if code.groups else []
+    return sorted(found, key=lambda mode: -equal(mode))
+
+
+def _groups_of(instruction_set: InstructionSet) -> list[Group]:
+    rows = X86_PREFIXES if instruction_set is InstructionSet.X86 else TABLES[instruction_set]
+    return [group for group in Group if any(row.group is group for row in rows)]
+
+
+def _sample(segments: Sequence[Segment]) -> list[Segment]:
+    """Return every so many segments, about `SAMPLE_BYTES` in all."""
+    total = sum(segment.length_bytes for segment in segments)
+    step = max(total // SAMPLE_BYTES, 1)
+    chosen: list[Segment] = []
+    for index, segment in enumerate(segments):
+        if index % step == 0:
+            for offset in range(0, segment.length_bytes, step << 16):
+                length = min(1 << 16, segment.length_bytes - offset)
+                chosen.append(Segment(segment.new_offset + offset, segment.old_offset + offset, length))
+    return chosen
+
+
+def _count_equal(context: Context, old: bytes, new: bytes, pieces: Sequence[Segment]) -> int:
+    """Count the bytes of the pieces that are predicted."""
+    return sum(len(piece) - _differing(piece, wanted) for piece, wanted in _label_pieces(context, old, new, pieces))
+
+
+def _label_pieces(
+    context: Context, old: bytes, new: bytes, pieces: Sequence[Segment]
+) -> Iterator[tuple[memoryview, memoryview]]:
+    """Yield each piece of both images in label space."""
+    source = bytearray(b"".join(old[piece.old_offset : piece.old_offset + piece.length_bytes] for piece in pieces))
+    triples = array("Q")
+    for new_offset, old_offset, length_bytes in pieces:
+        triples.extend((new_offset, length_bytes, old_offset))
+    kernel.label_source(context, source, triples)
+    view, at = memoryview(source), 0
+    for new_offset, _, length_bytes in pieces:
+        wanted = bytearray(new[new_offset : new_offset + length_bytes])
+        kernel.label_block(context, Kind.LABEL, wanted, new_offset)
+        yield view[at : at + length_bytes], memoryview(wanted)
+        at += length_bytes
+
+
+def _differing(first: memoryview, second: memoryview) -> int:
+    if first == second:
+        return 0
+    difference = int.from_bytes(first, "little") ^ int.from_bytes(second, "little")
+    return len(first) - difference.to_bytes(len(first), "little").count(0)
+
+
+def _choose_pages(old: bytes, new: bytes, segments: Sequence[Segment], mode: Mode) -> tuple[tuple[Mode, ...], bytes]:
+    """Switch prediction off in pages where it hurts."""
+    count = page_count(len(new))
+    gains = [0] * count
+    cut = list(_cut_at_pages(segments))
+    for sign, candidate in ((1, mode), (-1, NOTHING)):
+        context = make_context([candidate], bytes(count), old, new, segments)
+        for piece, (made, wanted) in zip(cut, _label_pieces(context, old, new, cut), strict=True):
+            gains[piece.new_offset >> PAGE_LOG2] -= sign * _differing(made, wanted)
+    if not any(gain <= -PAGE_GAIN_BYTES for gain in gains):
+        return (mode,), bytes(count)
+    return (mode, NOTHING), bytes(int(gain <= -PAGE_GAIN_BYTES) for gain in gains)
+
+
+def _cut_at_pages(segments: Sequence[Segment]) -> Iterator[Segment]:
+    page_bytes = 1 << PAGE_LOG2
+    for new_offset, old_offset, length_bytes in segments:
+        at = 0
+        while at < length_bytes:
+            step = min(length_bytes - at, page_bytes - (new_offset + at) % page_bytes)
+            yield Segment(new_offset + at, old_offset + at, step)
+            at += step
+
+
+def _find_base(old: bytes, new: bytes, segments: Sequence[Segment], width: int) -> int | None:
+    """Find the address of an image's first byte by voting.
+
+    A word that changed by `d` can point to any old byte that moved by `d`; so it votes for the bases that put its target there.
+    The base with most votes wins, the roundest of equals.
+    """
+    pairs = _changed_words(old, new, segments, width)
+    sample = pairs[:: max(len(pairs) // POINTER_SAMPLE, 1)]
+    starts, shifts = address_map(segments)
+    ranges: dict[int, list[tuple[int, int]]] = {}
+    for index, shift in enumerate(shifts):
+        end = starts[index + 1] if index + 1 < len(starts) else len(old)
+        ranges.setdefault(shift, []).append((starts[index], end))
+    events: list[tuple[int, int]] = []
+    for before, after in sample:
+        for start, end in ranges.get(after - before, ())[:MAX_VOTES]:
+            events += [(before - end + 1, 1), (before - start + 1, -1)]
+    events.sort()
+    votes, stretches = 0, []
+    for (at, vote), (end, _) in pairwise(events):
+        votes += vote
+        if end > max(at, 0):
+            stretches.append((votes, max(at, 0), end))
+    most = max((votes for votes, _, _ in stretches), default=0)
+    if most < max(MIN_POINTER_HITS, len(sample) // 128):
+        return None
+    likely = [stretch for stretch in stretches if stretch[0] * 32 >= most * 31]
+    return max((_roundness(first, end), votes, -first) for votes, first, end in likely)[0][1]
+
+
+def _roundness(first: int, end: int) -> tuple[int, int]:
+    """Return the highest power of two of which some number from `first` to before `end` is a multiple, as log2, and that number."""
+    for log2 in range(64, 0, -1):
+        number = -(-first >> log2) << log2
+        if number < end:
+            return log2, number
+    return 0, first
+
+
+def _changed_words(old: bytes, new: bytes, segments: Sequence[Segment], width: int) -> list[tuple[int, int]]:
+    """Return aligned words at the same place in a segment that differ, old and new."""
+    code = "I" if width == 4 else "Q"
+    pairs: list[tuple[int, int]] = []
+    for new_offset, old_offset, length_bytes in segments:
+        skip = -old_offset % width
+        words = (length_bytes - skip) // width
+        if (new_offset - old_offset) % width or words <= 0:
+            continue
+        before = old[old_offset + skip : old_offset + skip + words * width]
+        after = new[new_offset + skip : new_offset + skip + words * width]
+        if before != after:
+            both = zip(array(code, before), array(code, after), strict=True)
+            pairs += [(first, second) for first, second in both if first != second]
+    return pairs
