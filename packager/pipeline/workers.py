@@ -28,20 +28,15 @@ def run(
         on_done: Told the weight of each item that is done.
 
     Raises:
-        Exception: What the first failing item raised; those not yet started are cancelled.
+        Exception: What the first failing item raised; whoever owns the executor ends the others.
     """
     order = sorted(range(len(items)), key=lambda index: (-weight(items[index]), index))
     futures = {executor.submit(work, items[index]): index for index in order}
     results: dict[int, Result] = {}
-    try:
-        for future in as_completed(futures):
-            index = futures[future]
-            results[index] = future.result()
-            on_done(weight(items[index]))
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        raise
+    for future in as_completed(futures):
+        index = futures[future]
+        results[index] = future.result()
+        on_done(weight(items[index]))
     return [results[index] for index in range(len(items))]
 
 
@@ -54,6 +49,7 @@ def processes(count: int) -> Iterator[Executor]:
         _start(executor)
         yield executor
     except BaseException:
+        # Futures are left to the executor: one that was cancelled here would make its thread fail when the processes end.
         executor.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - before:
             process.terminate()

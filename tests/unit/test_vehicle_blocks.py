@@ -149,12 +149,6 @@ def test_the_implied_old_part_is_the_whole_old_image(sample: Sample) -> None:
             make_block(sample.head, record, sample.blobs, MemoryFile(0, content=bytes(old)))
 
 
-def test_predicted_blocks_are_not_decoded() -> None:
-    record = replace(HEAD.index[8], op=Op.PREDICTED)
-    with pytest.raises(IncompatibleError, match="unknown to this reader"):
-        make_block(HEAD, record, blob_of(MIXED, record), OLD)
-
-
 def test_a_read_error_is_a_resource_error() -> None:
     class Broken(MemoryFile):
         def read_into(self, offset: int, buffer: memoryview) -> None:
