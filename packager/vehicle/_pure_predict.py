@@ -151,8 +151,9 @@ def _label(context: Context, kind: int, data: memoryview, new_at: int, old_at: i
     piece = _Piece(context, kind, data, old_at if kind == Kind.LABEL_OLD else new_at)
     at = 0
     while at < len(data):
-        page = (new_at + at) >> PAGE_LOG2
-        end = min(((page + 1) << PAGE_LOG2) - new_at, len(data))
+        place = (new_at + at) & _LONG
+        page = place >> PAGE_LOG2
+        end = min(at + ((page + 1) << PAGE_LOG2) - place, len(data))
         mode = context.pages[page] if page < len(context.pages) else None
         groups = 0 if mode is None else context.groups[mode]
         if mode is None or not groups:
@@ -190,7 +191,7 @@ class _Piece:
             row = _find(rows, groups, word, 4)
             width = 0
             if row is not None:
-                self._rewrite_row(row, word, at)
+                self._rewrite_row(row, word, at, end)
             elif self.kind == Kind.LABEL_OLD:
                 width = self._map_pointer(groups, base, at)
             at += width or 4
@@ -210,7 +211,7 @@ class _Piece:
             word = self.load(at, 4) if left >= 4 else half
             row = _find(rows, groups, word, left)
             if row is not None:
-                self._rewrite_row(row, word, at)
+                self._rewrite_row(row, word, at, end)
             is_long = half >= 0xE800 if thumb else half & 3 == 3
             at += 4 if is_long else 2
         return max(at, end)
@@ -232,9 +233,9 @@ class _Piece:
             at += width
         return at
 
-    def _rewrite_row(self, row: Instruction, word: int, at: int) -> None:
+    def _rewrite_row(self, row: Instruction, word: int, at: int, end: int) -> None:
         if row.form is Form.PAIR:
-            self._rewrite_pair(at)
+            self._rewrite_pair(at, end)
         elif row.form is Form.PAGE and self.kind == Kind.LABEL_OLD:
             self._map_page(row, at)
         else:
@@ -285,13 +286,16 @@ class _Piece:
         mapped = self.context.map((page if target is None else target) & _LONG)
         self.store(at, 4, _scatter(word, mapped >> 12, row.label_slices))
 
-    def _rewrite_pair(self, at: int) -> None:
-        """RISC-V AUIPC and the instruction that completes it, which is found by bits that no rewriting touches."""
+    def _rewrite_pair(self, at: int, end: int) -> None:
+        """RISC-V AUIPC and the instruction that completes it, which is found by bits that no rewriting touches.
+
+        It starts in the same page: the next one may have other rules, and what both rewrite could not be undone in the same order.
+        """
         word = self.load(at, 4)
         base = word >> 7 & 31
         following = at + 4
         for _ in range(PAIR_LOOK_AHEAD):
-            if following + 4 > len(self.data):
+            if following >= end or following + 4 > len(self.data):
                 return
             other = self.load(following, 4)
             if other & 3 != 3:
@@ -332,17 +336,20 @@ class _Piece:
 
     def _exchange(self, word: int, after: int) -> int:
         """x86: exchange displacements and targets so that it can be undone (as in the LZX filter, MS-PATCH 2.3)."""
-        size = self.context.new_bytes
+        size, after = self.context.new_bytes, after & _LONG
         value = _extend(word, 32)
+        target = after + value
         if size >> 31:
+            return word
+        if self.kind == Kind.LABEL_OLD:
+            target &= _LONG
+            return self.context.map(target) if target < self.context.old_bytes else word
+        if after > size:
             return word
         if self.kind == Kind.UNLABEL:
             if 0 <= value < size:
                 return value - after
             return value + size if -after <= value < 0 else word
-        target = after + value
-        if self.kind == Kind.LABEL_OLD:
-            return self.context.map(target) if 0 <= target < self.context.old_bytes else word
         if 0 <= target < size:
             return target
         return value - size if size - after <= value < size else word

@@ -196,14 +196,15 @@ static int completes_pair(uint32_t word, uint32_t base, int *store)
            && (*store || opcode == 0x03u || opcode == 0x07u || ((opcode == 0x13u || opcode == 0x67u) && function == 0));
 }
 
-/* RISC-V AUIPC and the instruction that completes it, which is found by bits that no rewriting touches. */
-static void rewrite_pair(const struct piece *piece, size_t at)
+/* RISC-V AUIPC and the instruction that completes it, which is found by bits that no rewriting touches. It starts in the same page (before
+ * `end`): the next one may have other rules, and what both rewrite could not be undone in the same order. */
+static void rewrite_pair(const struct piece *piece, size_t at, size_t end)
 {
     uint32_t word = load32(piece->bytes + at), base = word >> 7 & 31u, address = (uint32_t)(piece->at + at);
     size_t next = at + 4;
     int ahead;
 
-    for (ahead = 0; ahead < 4 && next <= piece->count - 4; ahead++) {
+    for (ahead = 0; ahead < OTA_PAIR_LOOK_AHEAD && next < end && next <= piece->count - 4; ahead++) {
         uint32_t other = load32(piece->bytes + next), opcode = other & 0x7Fu, low;
         int store;
 
@@ -274,10 +275,10 @@ static const struct ota_instruction *find(const struct ota_instruction *rows, ui
     return NULL;
 }
 
-static void rewrite_row(const struct piece *piece, const struct ota_instruction *row, uint32_t word, size_t at)
+static void rewrite_row(const struct piece *piece, const struct ota_instruction *row, uint32_t word, size_t at, size_t end)
 {
     if (row->form == OTA_PAIR) {
-        rewrite_pair(piece, at);
+        rewrite_pair(piece, at, end);
     } else if (row->form == OTA_PAGE && piece->kind == OTA_LABEL_OLD) {
         map_page(piece, row, at);
     } else if (row->width == 4) {
@@ -302,7 +303,7 @@ static size_t scan_words(const struct piece *piece, const struct ota_mode *mode,
         size_t width = 4;
 
         if (row != NULL) {
-            rewrite_row(piece, row, word, at);
+            rewrite_row(piece, row, word, at, end);
         } else if (pointers) {
             width = map_pointer(piece, mode, at);
             width = width ? width : 4;
@@ -337,7 +338,7 @@ static size_t scan_halves(const struct piece *piece, const struct ota_mode *mode
             const struct ota_instruction *row = find(rows, possible, mode->groups, word, left);
 
             if (row != NULL) {
-                rewrite_row(piece, row, word, at);
+                rewrite_row(piece, row, word, at, end);
             }
         }
         at += width;
@@ -356,6 +357,9 @@ static uint32_t exchange(const struct piece *piece, uint32_t word, uint64_t afte
     }
     if (piece->kind == OTA_LABEL_OLD) {
         return target < piece->predictors->old_bytes ? (uint32_t)ota_map(piece->predictors, target) : word;
+    }
+    if (after > size) {
+        return word;
     }
     if (piece->kind == OTA_LABEL) {
         if (target < size) {
@@ -441,7 +445,7 @@ struct units {
 static int next_piece(struct units *units)
 {
     while (units->at == units->end) {
-        uint64_t start, length, first;
+        uint64_t start, length, first, last;
 
         if (units->piece_count == 0) {
             return 0;
@@ -454,10 +458,10 @@ static int next_piece(struct units *units)
             continue;
         }
         first = start / units->unit;
-        units->at = first > units->end ? first : units->end;
-        units->end = (start + length - 1) / units->unit + 1;
-        if (units->at > units->end) {
-            units->at = units->end;
+        last = (start + length - 1) / units->unit + 1;
+        if (last > units->end) { /* else the piece before has it all */
+            units->at = first > units->end ? first : units->end;
+            units->end = last;
         }
     }
     return 1;

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { OTA_PAGE_LOG2 = 12, OTA_MAX_SLICES = 8, OTA_MAX_LABELS = 4, OTA_LOOK_AHEAD = 16 };
+enum { OTA_PAGE_LOG2 = 12, OTA_MAX_SLICES = 8, OTA_MAX_LABELS = 4, OTA_LOOK_AHEAD = 16, OTA_PAIR_LOOK_AHEAD = 4 };
 
 enum ota_set { OTA_NONE, OTA_THUMB2, OTA_ARM32, OTA_AARCH64, OTA_RISCV, OTA_X86, OTA_SETS };
 
