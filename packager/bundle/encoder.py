@@ -11,6 +11,7 @@ from typing import Final
 
 from packager.bundle.columns import compress
 from packager.bundle.forms import (
+    QUICK_LEVEL,
     TINY_BLOB_BYTES,
     Means,
     Place,
@@ -43,10 +44,14 @@ MAX_WINDOW_BLOCKS: Final = 4
 
 COARSER_SEGMENT_BYTES: Final = (64, 512)
 """Shortest segments of the coarser alignments that are tried where memory is short."""
-BOTH_TRIED_BYTES: Final = 4 << 20
-"""Up to this size the image is encoded with and without prediction, and the smaller bundle wins."""
-QUICK_LEVEL: Final = 3
+BOTH_TRIED_BYTES: Final = 2 << 10
+"""Up to this length a bundle is also made without prediction, whose own bytes count then, and the smaller one wins;"""
+CLEARLY_BELOW: Final = 2
+"""and also where the bundle is not shorter than the compressed image by this factor."""
+LABELS_PAY_FROM: Final = 4
 WINDOW_PAYS_FROM: Final = 2
+"""The slow forms take 1 to 3 s per MiB. They are tried where a fast compression of the block alone is less than this many times what the
+segments make of it; beyond, they were shorter by 2 % at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,7 @@ def encode(
     )
     window_bytes = min(MAX_WINDOW_BLOCKS * block_bytes, profile.ram_bytes // 4)
     rich = [(Means(profile.coders, window_bytes, level), alignment.segments)]
+    made: list[EncodedBundle] = []
     if alignment.prediction is not None and not identity.in_place and profile.predictors:
         labelled_old = b""
         if old is not None and len(new) <= block_bytes and len(old) <= MAX_WHOLE_OLD_BYTES:
@@ -112,11 +118,12 @@ def encode(
             label_whole(alignment.prediction.context, labelled)
             labelled_old = bytes(labelled)
         predicting = Means(profile.coders, window_bytes, level, alignment.prediction, labelled_old)
-        rich.insert(0, (predicting, alignment.prediction.segments))
-        if len(new) > BOTH_TRIED_BYTES:
-            rich.pop()
+        predicted = _encode(identity, old, new, predicting, alignment.prediction.segments)
+        if predicted.written.memory_bytes <= profile.ram_bytes and _is_clearly_best(predicted, new, level):
+            return predicted
+        made.append(predicted)
     for attempts in (rich, _modest_attempts(profile, level, alignment)):
-        made = [_encode(identity, old, new, *attempt) for attempt in attempts]
+        made += [_encode(identity, old, new, *attempt) for attempt in attempts]
         fitting = [encoded for encoded in made if encoded.written.memory_bytes <= profile.ram_bytes]
         if fitting:
             return min(fitting, key=lambda encoded: len(encoded.written.data))
@@ -125,6 +132,14 @@ def encode(
         f"bundle to {identity.new}: needs {least_bytes} bytes of memory on the ECU, its profile has {profile.ram_bytes}",
         hint="raise ram_kib, or set a smaller block_kib in the ECU's profile",
     )
+
+
+def _is_clearly_best(predicted: EncodedBundle, new: bytes, level: int) -> bool:
+    """Tell whether a bundle without prediction need not be tried: this one is neither tiny nor large for its image."""
+    length_bytes = len(predicted.written.data)
+    if length_bytes <= BOTH_TRIED_BYTES:
+        return False
+    return length_bytes * CLEARLY_BELOW < len(zstd.compress(new, min(level, QUICK_LEVEL)))
 
 
 def _scratch_bytes(profile: UpdateProfile, longest_bytes: int) -> int:
@@ -233,21 +248,14 @@ def _smallest_form(place: Place, means: Means) -> CodedBlock:
     map_bytes = SEGMENT_COST_BYTES * len(place.pieces)
     if place.pieces:
         forms.append(predicted_form(place, means) or delta_form(place, means))
-    if not place.pieces or _may_be_beaten(len(forms[-1].blob) + map_bytes, place.output, means):
-        slow = (labels_form(place, means), compressed_form(place, means), window_form(place, means))
-        forms += [form for form in slow if form is not None]
+    shortest = len(forms[-1].blob) + map_bytes
+    if not place.pieces or shortest > TINY_BLOB_BYTES:
+        quick = len(compress(place.output, means.coders - {Coder.LZMA}, QUICK_LEVEL)[1])
+        if not place.pieces or shortest * LABELS_PAY_FROM > quick:
+            forms += [form for form in (labels_form(place, means),) if form is not None]
+        if not place.pieces or shortest * WINDOW_PAYS_FROM > quick:
+            forms += [form for form in (compressed_form(place, means), window_form(place, means)) if form is not None]
     return min(forms, key=lambda form: len(form.blob) + (map_bytes if form.op in READS_SEGMENTS else 0))
-
-
-def _may_be_beaten(delta_bytes: int, output: bytes, means: Means) -> bool:
-    """Tell from a fast compression whether trying the slow forms can pay.
-
-    They take 3 s per MiB; on code, a delta this much below the block by itself was beaten by 2 % at most.
-    """
-    if delta_bytes <= TINY_BLOB_BYTES:
-        return False
-    _, quick = compress(output, means.coders - {Coder.LZMA}, QUICK_LEVEL)
-    return delta_bytes * WINDOW_PAYS_FROM > len(quick)
 
 
 def _used_segments(segment_map: SegmentMap, blocks: Sequence[CodedBlock], block_bytes: int) -> list[Segment]:

@@ -22,6 +22,7 @@ from packager.vehicle.wire import encode_varint
 
 MAX_KEPT_EQUAL: Final = 3
 """Equal bytes between two changes that stay in one run: a new control pair costs about as much."""
+QUICK_LEVEL: Final = 3
 UNITS_LOG2: Final = (0, 1, 2)
 TINY_BLOB_BYTES: Final = 64
 """Below this no other form is tried: nothing is left to gain."""
@@ -147,13 +148,10 @@ def predicted_form(place: Place, means: Means) -> CodedBlock | None:
         at, taken = first + length_bytes, taken + length_bytes
     literals += wanted[at:]
     literal_column, known = _literal_column(bytes(literals), bytes(source), means)
-    coded = []
-    for unit_log2 in UNITS_LOG2:
-        gaps, values = sparse_units(bytes(made), bytes(wanted), cuts, 1 << unit_log2)
-        flags = unit_log2 | known
-        columns = (literal_column, *(encode_column(column, means.coders, means.level) for column in (gaps, values)))
-        coded.append((bytes((flags,)) + b"".join(column.encoded for column in columns), columns))
-    blob, columns = min(coded, key=lambda item: len(item[0]))
+    sparse = [(log2, *sparse_units(bytes(made), bytes(wanted), cuts, 1 << log2)) for log2 in UNITS_LOG2]
+    unit_log2, gaps, values = min(sparse, key=lambda item: _quick_size(item[1], means) + _quick_size(item[2], means))
+    columns = (literal_column, *(encode_column(column, means.coders, means.level) for column in (gaps, values)))
+    blob = bytes((unit_log2 | known,)) + b"".join(column.encoded for column in columns)
     return CodedBlock(
         place.block,
         Op.PREDICTED,
@@ -187,6 +185,11 @@ def labels_form(place: Place, means: Means) -> CodedBlock | None:
         window_log2=column.window_log2,
         coders=coders,
     )
+
+
+def _quick_size(data: bytes, means: Means) -> int:
+    """Return about how long a column will be."""
+    return len(compress(data, means.coders - {Coder.LZMA}, QUICK_LEVEL)[1])
 
 
 def _literal_column(literals: bytes, source: bytes, means: Means) -> tuple[Column, int]:

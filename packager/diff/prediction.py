@@ -4,6 +4,7 @@ After a first alignment both images are rewritten so that every reference holds 
 that only moved is equal, and the second alignment follows it further. All choices are made by counting equal bytes.
 """
 
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from typing import Final
 from packager.diff import matcher
 from packager.diff.matcher import Costs
 from packager.vehicle import kernel
-from packager.vehicle._pure_predict import PAGE_LOG2, Context, Kind
-from packager.vehicle.instructions import TABLES, X86_PREFIXES, Group, InstructionSet
+from packager.vehicle._pure_predict import PAGE_LOG2, Context, Kind, target_of
+from packager.vehicle.instructions import STEP_BYTES, TABLES, X86_PREFIXES, Form, Group, InstructionSet
 from packager.vehicle.predictors import address_map, page_count
 from packager.vehicle.segments import Segment
 
@@ -22,11 +23,19 @@ SAMPLE_BYTES: Final = 1 << 21
 """Instruction set and groups are chosen on pieces of about this many bytes in all."""
 MIN_GAIN_BYTES: Final = 24
 """Fewer bytes gained than this are not worth the bytes of a mode."""
+DENSITY_SAMPLES: Final = 16
+DENSITY_BYTES: Final = 1 << 13
+"""Calls are counted in this many samples of this length."""
+ALWAYS: Final = Group.CALLS | Group.PAIRS
+"""What every instruction set gains from most."""
+LIKELY_SETS: Final = 2
 LEAST_SHARE: Final = 32
 """A group must predict at least this part of what the groups before it do."""
 REMATCHED_BYTES: Final = 4 << 20
 """Up to this size the modes that may pay are all tried with an alignment of their own."""
 PAGE_GAIN_BYTES: Final = 4
+WHOLE_PAYS_FROM: Final = 4
+"""The whole new image becomes labels at once if the pieces are at least this part of it: pieces are many."""
 POINTER_SAMPLE: Final = 2000
 MIN_POINTER_HITS: Final = 6
 _POINTERS: Final = Group.ABSOLUTE32 | Group.ABSOLUTE64
@@ -78,10 +87,14 @@ def predict(old: bytes, new: bytes, segments: Sequence[Segment], costs: Costs, r
     if not modes:
         return None
     tried = modes if len(new) <= REMATCHED_BYTES else modes[:1]
-    mode, segments = min(
-        ((mode, _rematch(old, new, segments, mode, costs)) for mode in tried),
-        key=lambda found: _path_cost(old, new, found[1], found[0], costs),
+    nothing_cost = _path_cost(old, new, segments, NOTHING, costs)
+    found = [(mode, _rematch(old, new, segments, mode, costs)) for mode in tried]
+    cost, mode, segments = min(
+        ((_path_cost(old, new, aligned, mode, costs), mode, aligned) for mode, aligned in found),
+        key=lambda item: item[0],
     )
+    if cost >= nothing_cost:
+        return None
     for _ in range(1, rounds):
         segments = _rematch(old, new, segments, mode, costs)
     page_modes, pages = _choose_pages(old, new, segments, mode)
@@ -121,7 +134,10 @@ def make_context(modes: Sequence[Mode], pages: bytes, old: bytes, new: bytes, se
 
 
 def _likely_modes(old: bytes, new: bytes, segments: Sequence[Segment]) -> list[Mode]:
-    """Return modes that may pay, the likeliest first: of a sample, they predict most bytes."""
+    """Return modes that may pay, the likeliest first: of a sample, they predict most bytes.
+
+    Before the images are aligned in label space that says little of images that differ much; so several are tried where that is cheap.
+    """
     sample = _sample(segments)
     pages = bytes(page_count(len(new)))
 
@@ -134,19 +150,73 @@ def _likely_modes(old: bytes, new: bytes, segments: Sequence[Segment]) -> list[M
         base = _find_base(old, new, segments, width)
         if base is not None:
             pointers.append(Mode(InstructionSet.NONE, group, base))
-    code, code_equal = NOTHING, nothing + MIN_GAIN_BYTES
-    for instruction_set in TABLES:
-        mode, count = Mode(instruction_set, Group(0), 0), nothing
-        for group in _groups_of(instruction_set):
+    pointers.sort(key=lambda mode: -equal(mode))
+    codes = []
+    for instruction_set in likely_sets(new)[:LIKELY_SETS]:
+        groups = _groups_of(instruction_set)
+        mode = Mode(instruction_set, Group(0), 0)
+        for group in groups:
+            if group in ALWAYS:
+                mode = Mode(instruction_set, mode.groups | group, 0)
+        count = equal(mode)
+        for group in groups:
             richer = Mode(instruction_set, mode.groups | group, 0)
-            richer_equal = equal(richer)
-            if richer_equal > count + max(MIN_GAIN_BYTES // 2, (count - nothing) // LEAST_SHARE):
-                mode, count = richer, richer_equal
-        if count > code_equal:
-            code, code_equal = mode, count
-    found = [Mode(code.instruction_set, code.groups | pointer.groups, pointer.base) for pointer in pointers]
-    found += [code] if code.groups else []
-    return sorted(found, key=lambda mode: -equal(mode))
+            if group not in ALWAYS:
+                richer_equal = equal(richer)
+                if richer_equal > count + max(MIN_GAIN_BYTES // 2, (count - nothing) // LEAST_SHARE):
+                    mode, count = richer, richer_equal
+        codes.append((count, mode))
+    if len(new) > REMATCHED_BYTES:
+        codes = [item for item in codes if item[0] >= nothing + MIN_GAIN_BYTES]
+        codes.sort(key=lambda item: -item[0])
+    found = [
+        Mode(code.instruction_set, code.groups | pointer.groups, pointer.base)
+        for _, code in codes
+        for pointer in pointers[:1]
+    ]
+    found += [code for _, code in codes[: 1 if pointers else LIKELY_SETS]]
+    return [*found, *pointers[:1]]
+
+
+def likely_sets(image: bytes) -> list[InstructionSet]:
+    """Return the instruction sets by how much more often their calls lead into the image than chance would have it, the likeliest first."""
+    step = max(len(image) // DENSITY_SAMPLES, DENSITY_BYTES) & ~7
+    samples = [(start, image[start : start + DENSITY_BYTES]) for start in range(0, len(image), step)]
+    scores = []
+    for instruction_set in TABLES:
+        if instruction_set is InstructionSet.NONE:
+            continue
+        hits = sum(_count_calls(instruction_set, at, data, len(image)) for at, data in samples)
+        places = sum(len(data) for _, data in samples) / STEP_BYTES[instruction_set]
+        scores.append((hits / (_chance(instruction_set, len(image)) * places + 2), instruction_set))
+    return [found for score, found in sorted(scores, reverse=True) if score > 1]
+
+
+def _count_calls(instruction_set: InstructionSet, start: int, data: bytes, image_bytes: int) -> int:
+    """Count the calls in a sample whose target is in the image."""
+    hits = 0
+    if instruction_set is InstructionSet.X86:
+        for match in re.finditer(rb"[\xe8\xe9](?=(....))", data, re.DOTALL):
+            hits += 0 <= start + match.start() + 5 + int.from_bytes(match[1], "little", signed=True) < image_bytes
+        return hits
+    rows = [row for row in TABLES[instruction_set] if row.group in ALWAYS and row.form is not Form.PAIR]
+    for at in range(0, len(data) - 3, STEP_BYTES[instruction_set]):
+        word = int.from_bytes(data[at : at + 4], "little")
+        for row in rows:
+            if not (word ^ row.value) & row.mask:
+                hits += 0 <= target_of(row, word, start + at) < image_bytes
+                break
+    return hits
+
+
+def _chance(instruction_set: InstructionSet, image_bytes: int) -> float:
+    """Return how probable a call into the image is in random bytes."""
+    if instruction_set is InstructionSet.X86:
+        return 2 / 256 * image_bytes / 2**32
+    rows = [row for row in TABLES[instruction_set] if row.group in ALWAYS and row.form is not Form.PAIR]
+    return sum(
+        min(image_bytes / float(1 << row.bits + row.scale), 1.0) / float(1 << row.mask.bit_count()) for row in rows
+    )
 
 
 def _groups_of(instruction_set: InstructionSet) -> list[Group]:
@@ -169,24 +239,30 @@ def _sample(segments: Sequence[Segment]) -> list[Segment]:
 
 def _count_equal(context: Context, old: bytes, new: bytes, pieces: Sequence[Segment]) -> int:
     """Count the bytes of the pieces that are predicted."""
-    return sum(len(piece) - _differing(piece, wanted) for piece, wanted in _label_pieces(context, old, new, pieces))
+    made, wanted = _label_pieces(context, old, new, pieces)
+    return len(made) - _differing(made, wanted)
 
 
-def _label_pieces(
-    context: Context, old: bytes, new: bytes, pieces: Sequence[Segment]
-) -> Iterator[tuple[memoryview, memoryview]]:
-    """Yield each piece of both images in label space."""
-    source = bytearray(b"".join(old[piece.old_offset : piece.old_offset + piece.length_bytes] for piece in pieces))
+def _label_pieces(context: Context, old: bytes, new: bytes, pieces: Sequence[Segment]) -> tuple[memoryview, memoryview]:
+    """Return the pieces of both images in label space, one after the other."""
+    made = bytearray().join(old[piece.old_offset : piece.old_offset + piece.length_bytes] for piece in pieces)
     triples = array("Q")
     for new_offset, old_offset, length_bytes in pieces:
         triples.extend((new_offset, length_bytes, old_offset))
-    kernel.label_source(context, source, triples)
-    view, at = memoryview(source), 0
-    for new_offset, _, length_bytes in pieces:
-        wanted = bytearray(new[new_offset : new_offset + length_bytes])
-        kernel.label_block(context, Kind.LABEL, wanted, new_offset)
-        yield view[at : at + length_bytes], memoryview(wanted)
-        at += length_bytes
+    kernel.label_source(context, made, triples)
+    if len(made) * WHOLE_PAYS_FROM > len(new):
+        labelled = bytearray(new)
+        kernel.label_block(context, Kind.LABEL, labelled, 0)
+        wanted = bytearray().join(
+            labelled[piece.new_offset : piece.new_offset + piece.length_bytes] for piece in pieces
+        )
+        return memoryview(made), memoryview(wanted)
+    wanted = bytearray()
+    for piece in pieces:
+        part = bytearray(new[piece.new_offset : piece.new_offset + piece.length_bytes])
+        kernel.label_block(context, Kind.LABEL, part, piece.new_offset)
+        wanted += part
+    return memoryview(made), memoryview(wanted)
 
 
 def _differing(first: memoryview, second: memoryview) -> int:
@@ -203,8 +279,12 @@ def _choose_pages(old: bytes, new: bytes, segments: Sequence[Segment], mode: Mod
     cut = list(_cut_at_pages(segments))
     for sign, candidate in ((1, mode), (-1, NOTHING)):
         context = make_context([candidate], bytes(count), old, new, segments)
-        for piece, (made, wanted) in zip(cut, _label_pieces(context, old, new, cut), strict=True):
-            gains[piece.new_offset >> PAGE_LOG2] -= sign * _differing(made, wanted)
+        made, wanted = _label_pieces(context, old, new, cut)
+        at = 0
+        for piece in cut:
+            end = at + piece.length_bytes
+            gains[piece.new_offset >> PAGE_LOG2] -= sign * _differing(made[at:end], wanted[at:end])
+            at = end
     if not any(gain <= -PAGE_GAIN_BYTES for gain in gains):
         return (mode,), bytes(count)
     return (mode, NOTHING), bytes(int(gain <= -PAGE_GAIN_BYTES) for gain in gains)

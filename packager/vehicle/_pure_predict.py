@@ -355,6 +355,15 @@ class _Piece:
         return value - size if size - after <= value < size else word
 
 
+def target_of(row: Instruction, word: int, address: int) -> int:
+    """Return where an instruction at `address` leads, for tools."""
+    base = address & ~0xFFF if row.form is Form.PAGE else (address + row.bias) & ~(row.align - 1)
+    field = _gather(word, row.slices)
+    if row.form is Form.SIGN_INVERTED:
+        field = _invert_by_sign(field, row.bits)
+    return base + ((_extend(field, row.bits) if row.is_signed else field) << row.scale)
+
+
 def _find(rows: tuple[Instruction, ...], groups: int, word: int, left: int) -> Instruction | None:
     for row in rows:
         if row.group & groups and row.width_bytes <= left and not (word ^ row.value) & row.mask:

@@ -67,12 +67,12 @@ def check_block_bytes(block_bytes: int) -> int:
 def grid_block_bytes(new_length_bytes: int, profile: UpdateProfile) -> int:
     """Choose the block size from the new image's size and the profile alone, so that every bundle to that image shares one grid.
 
-    Small images get the smallest block that holds them whole, others 1 MiB; little memory lowers it (a block is held about four
-    times while it is decoded), and so does little scratch of an in-place update, half of which is left for spilled bytes.
+    Images of up to 4 MiB get the smallest block that holds them whole, others 1 MiB; little memory lowers it (a block is held about
+    four times while it is decoded), and so does little scratch of an in-place update, half of which is left for spilled bytes.
     """
     if profile.block_bytes is not None:
         return profile.block_bytes
-    block_bytes = DEFAULT_BLOCK_BYTES
+    block_bytes = 1 << MAX_BLOCK_LOG2 if new_length_bytes <= 1 << MAX_BLOCK_LOG2 else DEFAULT_BLOCK_BYTES
     while block_bytes > 1 << MIN_BLOCK_LOG2 and block_bytes * 4 > profile.ram_bytes // 2:
         block_bytes >>= 1
     while block_bytes > 1 << MIN_BLOCK_LOG2 and block_bytes >> 1 >= new_length_bytes:
