@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tests.in_place_bundles import shifted_up, swapped
+from tests.predicted_bundles import predicted_samples
 from tests.sample_bundles import Sample, samples
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -13,7 +14,7 @@ def vector_files() -> dict[str, bytes]:
     """Return every file of the vectors by name."""
     files: dict[str, bytes] = {}
     listing = []
-    for sample in [*samples(), *in_place_samples()]:
+    for sample in [*samples(), *in_place_samples(), *predicted_samples()]:
         files[f"{sample.name}.bundle"] = sample.data
         files[f"{sample.name}.new"] = sample.new
         if sample.old is not None:

@@ -10,7 +10,11 @@ from itertools import pairwise
 
 import zstandard
 
-RAW, FILL, COPY, COMPRESSED, DELTA, WINDOW = range(6)
+from tests import spec_predict
+
+RAW, FILL, COPY, COMPRESSED, DELTA, WINDOW, PREDICTED = range(7)
+FROM_PIECES = (COPY, DELTA, PREDICTED)
+FROM_OLD = (*FROM_PIECES, WINDOW)
 NAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+~-")
 
 
@@ -93,15 +97,20 @@ def decode(bundle, old, signed_length, signed_sha):
     sections, required = read_framing(head)
     caps = read_manifest(sections[1])
     wanted = (1 in caps.coders) + 2 * (2 in caps.coders) + 4 * (WINDOW in caps.ops) + 8 * caps.in_place
+    wanted += 16 * (PREDICTED in caps.ops)
     need(required == wanted, "required features are not those of the manifest")
     longest = min(caps.block, caps.new[0])
     memory = len(head) + 20 * caps.segments + caps.blob + caps.decoded + caps.source + longest
+    if PREDICTED in caps.ops:
+        memory += 16 * caps.segments + -(-caps.new[0] // 4096) + (caps.source if caps.new[0] <= caps.block else 0)
     memory += 196_608 if 1 in caps.coders else 0
     memory += 65_536 + max(longest, caps.decoded) if 2 in caps.coders else 0
     need(caps.memory == memory, "memory is not that of section 9")
     records = read_index(sections[2], caps)
     need((3 in sections) == (caps.segments > 0), "segment map missing or unwanted")
     segments = read_map(sections[3], caps) if 3 in sections else []
+    need((4 in sections) == (PREDICTED in caps.ops), "predictors missing or unwanted")
+    rules = read_predictors(sections[4], caps, segments) if 4 in sections else None
     need(5 not in sections or caps.in_place, "spills without in-place")
     spills = read_spills(sections[5], caps) if 5 in sections else []
     spilled = sum(length for _, length in spills)
@@ -118,7 +127,7 @@ def decode(bundle, old, signed_length, signed_sha):
             if first < last:
                 pieces.append((first - start, old_offset + first - new_offset, last - first))
         source = slot.old_image() if slot else old
-        block = make_block(record, blobs[at : at + record["length"]], source, pieces, size, caps)
+        block = make_block(record, blobs[at : at + record["length"]], source, pieces, size, caps, rules)
         need(len(block) == size and sha(block) == record["output"], "block is not the signed one")
         image[start : start + size] = block
         if slot:
@@ -152,7 +161,7 @@ def read_framing(head):
     if data.number(2) != 1:
         raise SpecIncompatibleError("format version")
     count, required, _ = data.number(2), data.number(4), data.number(4)
-    if required & ~15:
+    if required & ~31:
         raise SpecIncompatibleError("required feature")
     need(1 <= count <= 16, "number of sections")
     table = [(data.number(1), data.number(1), data.number(4)) for _ in range(count)]
@@ -168,7 +177,7 @@ def read_framing(head):
             raise SpecIncompatibleError("critical section")
     data.end()
     need(sha(head[:-32]) == head[-32:], "own hash")
-    need(1 in sections and 2 in sections and 4 not in sections, "sections of this version")
+    need(1 in sections and 2 in sections, "sections of this version")
     return sections, required
 
 
@@ -190,7 +199,7 @@ def read_manifest(section):
     coders = {number for number in range(3) if coders >> number & 1}
     need(12 <= block <= 22 and 1 <= new[0] <= 1 << 40, "block size or new length")
     need(not kind or 1 <= old[0] <= 1 << 40, "old length")
-    need(kind or not (ops & {COPY, DELTA, WINDOW} or segments or source or flags), "full bundle reads old image")
+    need(kind or not (ops & set(FROM_OLD) or segments or source or flags), "full bundle reads old image")
     need(0 in coders and (1 <= window <= 27 if 1 in coders else window == 0), "coders or window")
     need(max(blob, source, decoded, scratch, counter) < 1 << 32 and segments <= 1 << 22, "a cap is too large")
     need(flags or not scratch, "scratch without in-place")
@@ -208,7 +217,7 @@ def read_index(section, caps):
         raise SpecIncompatibleError("layout")
     numbered, windowed, hashed, sourced = (layout >> bit & 1 for bit in range(4))
     count = -(-caps.new[0] // caps.block)
-    reads = bool(caps.ops & {COPY, DELTA, WINDOW})
+    reads = bool(caps.ops & set(FROM_OLD))
     need(width == max(1, -(-caps.blob.bit_length() // 8)), "width of lengths")
     need(windowed == (WINDOW in caps.ops) and hashed == (count > 1) and numbered <= caps.in_place, "layout")
     implied = reads and not sourced
@@ -226,7 +235,7 @@ def read_index(section, caps):
         need(coder in {COMPRESSED: (1, 2), WINDOW: (1,)}.get(op, (0,)), "coder of the operation")
         need((op == WINDOW) == (window[1] > 0) and (window[1] or not window[0]), "window")
         need(window[1] <= caps.source and sum(window) <= caps.old[0], "window leaves the old image")
-        need(source is None or (source == bytes(32)) == (op not in (COPY, DELTA, WINDOW)), "hash of the old part")
+        need(source is None or (source == bytes(32)) == (op not in FROM_OLD), "hash of the old part")
         records.append(
             {"block": block, "op": op, "coder": coder, "length": length, "window": window}
             | {"blob": blob_hash, "output": output, "source": source}
@@ -272,16 +281,16 @@ def read_spills(section, caps):
     return spills
 
 
-def make_block(record, blob, old, pieces, size, caps):
+def make_block(record, blob, old, pieces, size, caps, rules):
     """Section 6."""
     need(sha(blob) == record["blob"], "blob is not the signed one")
     op, source = record["op"], b""
     if op == WINDOW:
         source = old[record["window"][0] : sum(record["window"])]
-    elif op in (COPY, DELTA):
+    elif op in FROM_PIECES:
         source = b"".join(old[first : first + length] for _, first, length in pieces)
     need(len(source) <= caps.source, "longest old part")
-    if op in (COPY, DELTA, WINDOW):
+    if op in FROM_OLD:
         implied = record["source"] is None
         if sha(old if implied else source) != (caps.old[1] if implied else record["source"]):
             raise SpecIncompatibleError("old part")
@@ -296,6 +305,9 @@ def make_block(record, blob, old, pieces, size, caps):
     if op in (COMPRESSED, WINDOW):
         return decode_bytes(record["coder"], blob, size, caps, source)
     data = Bytes(blob)
+    if op == PREDICTED:
+        whole = old if record["source"] is None else b""
+        return predicted(data, whole, old, pieces, record["block"] * caps.block, size, caps, rules)
     literals, controls, values = read_columns(data, caps)
     return delta(size, source, [(first, length) for first, _, length in pieces], literals, controls, values)
 
@@ -321,17 +333,68 @@ def delta(size, source, pieces, literals, controls, values):
     return block
 
 
+def read_predictors(section, caps, segments):
+    """Section 13, section 4 of the head."""
+    data = Bytes(section)
+    version, count = data.number(1), data.number(1)
+    if version != 1:
+        raise SpecIncompatibleError("version of the predictors")
+    need(1 <= count <= 16, "number of modes")
+    modes = [(data.number(1), data.number(1), data.signed() % (1 << 64)) for _ in range(count)]
+    if any(instructions > 5 or groups > 127 for instructions, groups, _ in modes):
+        raise SpecIncompatibleError("instruction set or group")
+    length = -(-caps.new[0] // 4096)
+    pages = read_column(data, length, caps) if count > 1 else bytes(length)
+    data.end()
+    need(len(pages) == length and max(pages) < count, "modes of the pages")
+    return spec_predict.Rules(modes, pages, segments, caps.old[0], caps.new[0])
+
+
+def predicted(data, whole, old, pieces, start, size, caps, rules):
+    """Section 13, blob."""
+    flags = data.number(1)
+    need(flags < 32 and flags & 3 < 3 and flags & 12 < 12, "flags")
+    need(whole or not flags & 8, "the whole old image is not the old part")
+    pieces = [] if flags & 16 else pieces
+    source = b""
+    for first, old_offset, length in pieces:
+        piece = bytearray(old[old_offset : old_offset + length])
+        spec_predict.rewrite(rules, "old", piece, start + first, old_offset)
+        source += piece
+    prefix = source if flags & 4 else b""
+    if flags & 8:
+        prefix = bytearray(whole)
+        spec_predict.rewrite(rules.everywhere_first(), "old", prefix, 0, 0)
+    literals = read_column(data, caps.decoded, caps, bytes(prefix))
+    gaps = read_column(data, caps.decoded - len(literals), caps)
+    values = read_column(data, caps.decoded - len(literals) - len(gaps), caps)
+    data.end()
+    covered = [(first, length) for first, _, length in pieces]
+    block = bytearray(delta(size, source, covered, literals, b"", b""))
+    numbers, gaps = [], Bytes(gaps)
+    while gaps.at < len(gaps.data):
+        numbers.append(gaps.varint())
+    spec_predict.add_residuals(block, covered, numbers, values, 1 << (flags & 3), need)
+    spec_predict.rewrite(rules, "undo", block, start)
+    return bytes(block)
+
+
 def read_columns(data, caps):
     """Section 8: three columns up to the end, within the cap on decoded bytes."""
     columns, left = [], caps.decoded
     for _ in range(3):
-        length, coder = divmod(data.varint(), 4)
-        need(length <= left and coder < 3, "decoded columns")
-        left -= length
-        coded = data.take(data.varint() if coder else length)
-        columns.append(decode_bytes(coder, coded, length, caps, b"") if coder else coded)
+        columns.append(read_column(data, left, caps))
+        left -= len(columns[-1])
     data.end()
     return columns
+
+
+def read_column(data, most, caps, prefix=b""):
+    """Section 8."""
+    length, coder = divmod(data.varint(), 4)
+    need(length <= most and coder < 3, "decoded columns")
+    coded = data.take(data.varint() if coder else length)
+    return decode_bytes(coder, coded, length, caps, prefix) if coder else coded
 
 
 def decode_bytes(coder, coded, length, caps, prefix):

@@ -12,9 +12,10 @@ from packager.vehicle.codec import CodecLimits, read_column
 from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.instructions import ALL_GROUPS, InstructionSet
 from packager.vehicle.segments import Segment
-from packager.vehicle.wire import Cursor
+from packager.vehicle.wire import Cursor, unzigzag
 
 MAX_MODES: Final = 16
+_LONG: Final = (1 << 64) - 1
 PREDICTORS_VERSION: Final = 1
 MAP_ENTRY_BYTES: Final = 16
 """Memory of one segment in the address map: two 64-bit numbers."""
@@ -52,8 +53,8 @@ def parse_predictors(
     for _ in range(count):
         sets.append(cursor.uint(1))
         groups.append(cursor.uint(1))
-        bases.append(cursor.varint())
-    if max(sets) >= len(InstructionSet) or any(group & ~ALL_GROUPS for group in groups):
+        bases.append(unzigzag(cursor.varint()) & _LONG)
+    if max(sets) >= len(InstructionSet) or any(group & ~int(ALL_GROUPS) for group in groups):
         raise IncompatibleError(f"{what}: an instruction set or group is unknown; this bundle needs a newer reader")
     pages = page_count(new_bytes)
     modes = bytes(pages)
