@@ -1,0 +1,271 @@
+"""Section 4 of a head and the blob of a predicted block: each rule from both sides."""
+
+import subprocess
+import sys
+from array import array
+from dataclasses import replace
+
+import pytest
+
+from packager.diff.prediction import Mode
+from packager.vehicle.codec import CodecLimits
+from packager.vehicle.errors import CorruptError, IncompatibleError
+from packager.vehicle.head import SignedHead, read_head, required_memory_bytes
+from packager.vehicle.identity import Digest
+from packager.vehicle.instructions import Group, InstructionSet
+from packager.vehicle.predicted import OldPart, make_predicted
+from packager.vehicle.predictors import address_map, page_count, parse_predictors
+from packager.vehicle.profile import Coder
+from packager.vehicle.segments import Segment
+from packager.vehicle.wire import encode_varint, zigzag
+from tests.c.core import ROOT
+from tests.predicted_bundles import RAW_AND_ZSTD, arm32, behind_an_insertion, predicted, predicted_samples, thumb2
+from tests.sample_bundles import PROFILE, Sample, column, copy_one_block, noise
+from tests.spec_reader import sha
+
+LIMITS = CodecLimits(RAW_AND_ZSTD, 1 << 20)
+THUMB_CALLS = bytes((InstructionSet.THUMB2, Group.CALLS))
+BASE = encode_varint(zigzag(0x08000000))
+
+
+def parse(section: bytes, *, new_bytes: int = 10_000, segments: tuple[Segment, ...] = (Segment(0, 0, 1),)) -> object:
+    return parse_predictors(memoryview(section), segments, old_bytes=9000, new_bytes=new_bytes, limits=LIMITS)
+
+
+def section(*modes: bytes, version: int = 1, count: int | None = None, rest: bytes = b"") -> bytes:
+    return bytes((version, len(modes) if count is None else count)) + b"".join(mode + BASE for mode in modes) + rest
+
+
+def test_one_mode_needs_no_pages() -> None:
+    context = parse(section(THUMB_CALLS))
+    assert (context.sets, context.groups, list(context.bases)) == (b"\1", b"\1", [0x08000000])  # type: ignore[attr-defined]
+    assert context.pages == bytes(3)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("new_bytes", "pages"), [(1, 1), (4096, 1), (4097, 2), (10_000, 3)])
+def test_the_last_page_may_be_short(new_bytes: int, pages: int) -> None:
+    assert page_count(new_bytes) == pages
+    parse(section(THUMB_CALLS, b"\0\0", rest=column(bytes(pages))), new_bytes=new_bytes)
+    for wrong in (pages - 1, pages + 1):
+        with pytest.raises(CorruptError, match=r"pages|column of"):
+            parse(section(THUMB_CALLS, b"\0\0", rest=column(bytes(wrong))), new_bytes=new_bytes)
+
+
+def test_sixteen_modes_are_the_most() -> None:
+    pages = column(b"\0\x0f\0")
+    parse(section(*[THUMB_CALLS] * 16, rest=pages))
+    for modes, count in (([THUMB_CALLS] * 17, 17), ([], 0)):
+        with pytest.raises(CorruptError, match=f"{count} modes, expected 1 to 16"):
+            parse(section(*modes, rest=pages))
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (section(THUMB_CALLS, version=2), IncompatibleError, "version 2, expected 1"),
+        (section(THUMB_CALLS, version=0), IncompatibleError, "version 0, expected 1"),
+        (section(b"\x06\x01"), IncompatibleError, "newer reader"),
+        (section(b"\x01\x80"), IncompatibleError, "newer reader"),
+        (section(THUMB_CALLS, rest=b"\0"), CorruptError, "left over"),
+        (section(THUMB_CALLS, count=2), CorruptError, "predictors"),
+        (section(THUMB_CALLS)[:-1], CorruptError, "predictors"),
+        (section(THUMB_CALLS, THUMB_CALLS, rest=column(b"\0\1\2")), CorruptError, "the highest 2"),
+        (section(THUMB_CALLS, THUMB_CALLS, rest=column(b"\0\1\1") + b"\0"), CorruptError, "left over"),
+        (section(THUMB_CALLS, THUMB_CALLS, rest=bytes((3 << 2 | 2, 1, 0))), CorruptError, "LZMA"),
+        (b"", CorruptError, "predictors"),
+    ],
+)
+def test_broken_sections(content: bytes, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        parse(content)
+
+
+@pytest.mark.parametrize("known", [b"\x05\x01", b"\x01\x7f", b"\x00\x00"])
+def test_known_sets_and_groups(known: bytes) -> None:
+    parse(section(known))
+
+
+@pytest.mark.parametrize("base", [-(1 << 62), -(1 << 47), 0, (1 << 62) - 1])
+def test_a_base_is_a_signed_address(base: int) -> None:
+    context = parse(bytes((1, 1)) + THUMB_CALLS + encode_varint(zigzag(base)))
+    assert list(context.bases) == [base % (1 << 64)]  # type: ignore[attr-defined]
+
+
+def test_the_address_map_gives_old_bytes_to_the_first_that_has_them() -> None:
+    segments = [Segment(0, 100, 50), Segment(50, 100, 200), Segment(300, 250, 100), Segment(500, 120, 10)]
+    starts, shifts = address_map(segments)
+    assert (list(starts), list(shifts)) == ([100, 300], [-50, 50])
+    assert [list(part) for part in address_map([])] == [[], []]
+    same = [Segment(40, 0, 10), Segment(7, 0, 10)]
+    assert list(address_map(same)[1]) == [7]
+
+
+def head_with(sample: Sample, content: bytes | None) -> tuple[bytes, SignedHead]:
+    """Return the head of a bundle without names, with `content` as section 4 (None: without one), its memory and hash made right."""
+    head = sample.data[: sample.head_bytes]
+    count = int.from_bytes(head[6:8], "little")
+    sections, at = {}, 16 + 6 * count
+    for place in range(16, 16 + 6 * count, 6):
+        length = int.from_bytes(head[place + 2 : place + 6], "little")
+        sections[head[place]] = head[at : at + length]
+        at += length
+    sections[4] = content or b""
+    if content is None:
+        del sections[4]
+    more = 6 * (len(sections) - count) + sum(map(len, sections.values())) - (at - 16 - 6 * count)
+    memory = int.from_bytes(sections[1][-6:-2], "little") + more
+    sections[1] = sections[1][:-6] + memory.to_bytes(4, "little") + sections[1][-2:]
+    made = head[:6] + len(sections).to_bytes(2, "little") + head[8:16]
+    made += b"".join(bytes((n, 1)) + len(sections[n]).to_bytes(4, "little") for n in sorted(sections))
+    made += b"".join(sections[n] for n in sorted(sections))
+    made += sha(made)
+    return made, SignedHead(len(made), Digest.of(made))
+
+
+def test_the_section_is_there_if_and_only_if_blocks_need_it() -> None:
+    one_mode = section(THUMB_CALLS)
+    assert read_head(*head_with(thumb2(), one_mode), PROFILE).predictors is not None
+    with pytest.raises(CorruptError, match="missing with them"):
+        read_head(*head_with(thumb2(), None), PROFILE)
+    assert read_head(*head_with(copy_one_block(), None), PROFILE).predictors is None
+    with pytest.raises(CorruptError, match="present without predicted blocks"):
+        read_head(*head_with(copy_one_block(), one_mode), PROFILE)
+
+
+def test_the_vehicle_needs_predictors() -> None:
+    sample = thumb2()
+    assert read_head(sample.data[: sample.head_bytes], sample.signed, PROFILE).predictors is not None
+    with pytest.raises(IncompatibleError, match="needs predictors"):
+        read_head(sample.data[: sample.head_bytes], sample.signed, replace(PROFILE, predictors=False))
+
+
+@pytest.mark.parametrize("sample", predicted_samples(), ids=lambda sample: sample.name)
+def test_memory_counts_the_map_the_pages_and_the_whole_old_image(sample: Sample) -> None:
+    head = sample.head
+    manifest = head.manifest
+    plain = head.length_bytes + 20 * manifest.segment_count + manifest.max_blob_bytes + manifest.max_decoded_bytes
+    plain += manifest.max_source_bytes + manifest.max_output_bytes
+    plain += (192 << 10) * (Coder.ZSTD in manifest.coders)
+    if Coder.LZMA in manifest.coders:
+        plain += (64 << 10) + max(manifest.max_output_bytes, manifest.max_decoded_bytes)
+    more = 16 * manifest.segment_count + page_count(manifest.new.length_bytes)
+    more += manifest.max_source_bytes if manifest.block_count == 1 else 0
+    assert required_memory_bytes(manifest, head.length_bytes) == manifest.memory_bytes == plain + more
+    with pytest.raises(IncompatibleError, match="bytes of memory, the ECU has"):
+        read_head(
+            sample.data[: sample.head_bytes],  # type: ignore[attr-defined]
+            sample.signed,  # type: ignore[attr-defined]
+            replace(PROFILE, ram_bytes=manifest.memory_bytes - 1),
+        )
+
+
+def make(blob: bytes, *, whole: bytes = b"", max_decoded_bytes: int = 100, length_bytes: int = 12) -> bytes:
+    """Decode a block at byte 0 whose bytes 2 to 10 follow 8 old ones; nothing is predicted in it."""
+    context = parse(section(b"\0\0"))
+    out = bytearray(length_bytes)
+    old = OldPart(memoryview(bytearray(b"abcdefgh")), memoryview(bytearray(whole)))
+    pieces = [Segment(2, 50, 8)]
+    make_predicted(
+        context,  # type: ignore[arg-type]
+        memoryview(blob),
+        "block 0",
+        pieces,
+        old,
+        memoryview(out),
+        0,
+        max_decoded_bytes,
+        LIMITS,
+    )
+    return bytes(out)
+
+
+def blob(flags: int, literals: bytes = b"<<>>", gaps: bytes = b"", values: bytes = b"") -> bytes:
+    return bytes((flags,)) + column(literals) + column(gaps) + column(values)
+
+
+@pytest.mark.parametrize(
+    ("flags", "gaps", "values", "made"),
+    [
+        (0, b"", b"", b"<<abcdefgh>>"),
+        (0, b"\0\1", b"\1\2", b"<<bbedefgh>>"),
+        (0, b"\7", b"\1", b"<<abcdefgi>>"),
+        (1, b"\0\2", b"\1\1\0\1", b"<<bcdefgh".replace(b"bcdefgh", b"bccdefgi") + b">>"),
+        (2, b"\0", b"\1\0\0\1", b"=<ac" + b"defgh>>".replace(b"defgh", b"cdefgh")),
+        (2, b"\2", b"\0\0\0\1", b"<<abcdefgh>?"),
+    ],
+)
+def test_values_are_added_to_units_counted_from_the_start_of_the_block(
+    flags: int, gaps: bytes, values: bytes, made: bytes
+) -> None:
+    assert make(blob(flags, gaps=gaps, values=values)) == made
+
+
+def test_a_short_last_unit_drops_the_rest_of_its_value() -> None:
+    assert make(blob(2, b"<<>", b"\2", b"\0\0\1\7"), length_bytes=11) == b"<<abcdefgh?"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (blob(3), "flags 0x3"),
+        (blob(32), "flags 0x20"),
+        (blob(128), "flags 0x80"),
+        (blob(12), "flags 0xc"),
+        (blob(8), "whole old image"),
+        (blob(0) + b"\0", "left over"),
+        (blob(0, literals=b"<<>"), "block"),
+        (blob(0, literals=b"<<>>>"), "block"),
+        (blob(0, gaps=b"\0"), "block"),
+        (blob(0, values=b"\0"), "block"),
+        (blob(0, gaps=b"\x08", values=b"\1"), "block"),
+        (blob(0, gaps=b"\x80", values=b"\1"), "block|varint"),
+        (blob(0, gaps=b"\x80\0", values=b"\1"), "block|varint"),
+        (blob(2, gaps=b"\0", values=b"\1\2\3"), "block"),
+        (blob(16), "block"),
+        (b"", "block"),
+    ],
+)
+def test_broken_blobs(content: bytes, message: str) -> None:
+    with pytest.raises(CorruptError, match=message):
+        make(content)
+
+
+def test_without_pieces_all_is_literals() -> None:
+    assert make(blob(16, b"twelve bytes")) == b"twelve bytes"
+    with pytest.raises(CorruptError):
+        make(blob(16, b"twelve bytes", b"\0", b"\1"))
+
+
+def test_columns_stay_within_the_cap_together() -> None:
+    content = blob(0, gaps=b"\0\1", values=b"\1\2")
+    assert make(content, max_decoded_bytes=8)
+    with pytest.raises(CorruptError, match="column of 2 bytes, expected at most 1"):
+        make(content, max_decoded_bytes=7)
+
+
+def test_the_whole_old_image_is_known_only_where_it_is_the_old_part() -> None:
+    assert make(blob(8), whole=b"some") == b"<<abcdefgh>>"
+    assert arm32().head.index[0].source_digest is None
+
+
+def test_no_page_no_rewriting() -> None:
+    """The context of a head has all pages; one that has fewer leaves the rest alone."""
+    old = noise(1, 100)
+    sample = predicted("", old, old, [Mode(InstructionSet.NONE, Group(0), 0)], [Segment(0, 0, 100)], [0])
+    assert sample.head.predictors is not None
+    assert sample.head.predictors.pages == b"\0"
+    assert behind_an_insertion(1000)[1] == Segment(276, 256, 744)
+    assert array("Q", sample.head.predictors.starts).tolist() == [0]
+
+
+def test_the_pure_twin_makes_the_golden_bundles() -> None:
+    """`PACKAGER_PURE` chooses it; the compiled kernel is what the other tests run."""
+    program = (
+        "from packager.vehicle import kernel, _pure_predict\n"
+        "from tests.predicted_bundles import predicted_samples\n"
+        "from tests.property.test_vehicle_two_readers import apply\n"
+        "assert kernel.label_block is _pure_predict.label_block\n"
+        "assert all(apply(s.data, s.old, s.signed) == s.new for s in predicted_samples())\n"
+    )
+    environment = {"PACKAGER_PURE": "1", "PYTHONPATH": str(ROOT), "PATH": ""}
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True)
