@@ -1,8 +1,6 @@
 /* Rewrites the address fields of instructions and pointers; see predict.h. */
 #include "predict.h"
 
-#include <string.h>
-
 #include "delta.h"
 #include "instructions.h"
 
@@ -473,11 +471,12 @@ enum ota_unit_fault ota_add_units(uint8_t *out, size_t out_bytes, const uint64_t
     struct units units;
     size_t read = 0, used = 0;
 
-    memset(&units, 0, sizeof units);
     units.pieces = pieces;
     units.piece_count = piece_count;
     units.unit = unit;
     units.out_bytes = out_bytes;
+    units.at = 0;
+    units.end = 0;
     while (read < gaps_bytes) {
         uint64_t gap;
         size_t length = ota_varint(gaps + read, gaps_bytes - read, &gap), place, index;

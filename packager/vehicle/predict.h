@@ -1,6 +1,6 @@
 /* Predicted blocks: FORMAT.md section 13, the compiled twin of _pure_predict.py.
  *
- * Freestanding C99: no allocation, no library beyond memcpy and memmove. All input may be hostile; nothing outside the given ranges is
+ * Freestanding C99: no allocation, no library. All input may be hostile; nothing outside the given ranges is
  * read or written.
  */
 #ifndef OTA_PREDICT_H

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from packager.vehicle.instructions import ALL_GROUPS, InstructionSet
 from packager.vehicle.profile import Coder
 from packager.vehicle.segments import Segment
+from tests.predicted_cases import code
 from tests.sample_bundles import BLOCK, COPY, DELTA, FILL, Sample, delta_one_block, full_one_block, make, noise
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -30,8 +32,23 @@ def delta_seed(
     return header + source + literals + controls + noise(8, sum(run for _, run in runs))
 
 
+def label_seed(sets: list[InstructionSet], data: bytes, new_at: int, old_at: int) -> bytes:
+    """Return an input of fuzz_predict.c: pages take turns with the sets, everything from old byte 4096 on moves."""
+    pages = bytes(number % len(sets) for number in range(4))
+    header = bytes((0, len(sets) - 1, len(pages), 2, 0x55, 0))
+    header += b"".join(bytes((kind, int(ALL_GROUPS))) + bytes(8) for kind in sets) + pages
+    header += bytes(10) + (4095).to_bytes(2, "little") + (64).to_bytes(8, "little")
+    return header + new_at.to_bytes(8, "little") + old_at.to_bytes(8, "little") + data
+
+
+def unit_seed() -> bytes:
+    """Return an input of fuzz_predict.c that adds residuals to units of two bytes."""
+    header = bytes((1, 0, 0, 0, 0, 1)) + bytes((2, 3, 0, 9, 20, 0, 12))
+    return header + bytes((3, 0, 2, 4)) + noise(10, 40) + noise(11, 6)
+
+
 def main() -> None:
-    for target in ("core", "delta"):
+    for target in ("core", "delta", "predict"):
         (CORPUS / target).mkdir(parents=True, exist_ok=True)
     for sample in (full_one_block(), delta_one_block(), small_delta()):
         (CORPUS / "core" / sample.name).write_bytes(bytes((200, 0)) + sample.data)
@@ -39,6 +56,10 @@ def main() -> None:
     (CORPUS / "delta" / "two-pieces").write_bytes(two_pieces)
     runs = delta_seed(100, [(0, 30), (40, 60)], b"0123456789", [(0, 5), (10, 9), (16, 48), (0, 2)], noise(9, 90))
     (CORPUS / "delta" / "runs-to-the-end").write_bytes(runs)
+    for kind in InstructionSet:
+        seed = label_seed([kind, InstructionSet.THUMB2], code(kind, kind, 120), 4096 - 60, 8192 - 50)
+        (CORPUS / "predict" / kind.name.lower()).write_bytes(seed)
+    (CORPUS / "predict" / "units").write_bytes(unit_seed())
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.c.core import SOURCES, STRICT, VEHICLE, compile_c
+from tests.c.core import SOURCES, STRICT, VEHICLE, compile_c, compiler
 
 PREFIX = "arm-none-eabi-"
 CORTEX_M4 = ("-ffreestanding", "-mcpu=cortex-m4", "-mthumb", "-Os")
 MAX_TEXT_BYTES = 10 * 1024
+MAX_PREDICT_TEXT_BYTES = 6 * 1024
 MAX_STATE_BYTES = 1024
 MAX_STACK_BYTES = 1536
 MEMORY_FUNCTIONS = {"memcpy", "memmove", "memset", "memcmp"}
@@ -30,6 +31,24 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"{PREFIX}gcc", *STRICT, *CORTEX_M4, "-fstack-usage", "-fcallgraph-info=su", "-c", source, "-o", target
         )
     return directory
+
+
+@pytest.mark.parametrize("command", ["gcc", "clang"])
+def test_prediction_compiles_without_a_warning(command: str, tmp_path: Path) -> None:
+    compile_c(compiler(command), *STRICT, "-O2", "-c", VEHICLE / "predict.c", "-o", tmp_path / "predict.o")
+
+
+def test_prediction_on_a_microcontroller(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is no part of the core; a reader of predicted blocks adds this much code, no data and no library."""
+    target = tmp_path / "predict.o"
+    compile_c(compiler(f"{PREFIX}gcc"), *STRICT, *CORTEX_M4, "-c", VEHICLE / "predict.c", "-o", target)
+    text, data, bss = map(int, _output("size", target).splitlines()[1].split()[:3])
+    wanted = set(re.findall(r"^ +U (\w+)$", _output("nm", target), re.MULTILINE))
+    with capsys.disabled():
+        print(f"\nCortex-M4, -Os: predict text {text} bytes (tables included), data {data} + bss {bss}")
+    assert text <= MAX_PREDICT_TEXT_BYTES
+    assert data + bss == 0
+    assert {name for name in wanted if not name.startswith("__aeabi_")} <= {"ota_varint"}
 
 
 def _output(tool: str, *arguments: str | Path) -> str:
