@@ -1,0 +1,238 @@
+"""Applies the bundles of random image pairs: `python -m tests.perf.random_cases --cases 100000 --seed 1 --jobs 2`.
+
+Each case is made of its number and the seed alone: the images, with copied, edited, filled, periodic and generated-code stretches; the
+profile, with block size, memory, coders and scratch; the engine; how the bundle is cut on its way. A failing case is printed with
+the command that repeats it. Nothing touches a disk, so that a hundred thousand cases are a matter of minutes.
+"""
+
+import argparse
+import os
+import random
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+
+from packager.bundle.encoder import EncodedBundle, Label, encode
+from packager.diff.engine import NO_ALIGNMENT, Engine, align
+from packager.model.errors import BudgetError
+from packager.vehicle.applier import Applier
+from packager.vehicle.blocks import NoOldImage, OldImage
+from packager.vehicle.head import Head, SignedHead, read_head
+from packager.vehicle.identity import Digest, ImageId
+from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
+from packager.vehicle.instructions import InstructionSet
+from packager.vehicle.profile import KIB, Coder, UpdateProfile
+from tests.faulty_storage import MemoryFile
+from tests.predicted_cases import code
+
+CASES_PER_TASK = 200
+CODER_SETS = (frozenset({Coder.RAW}), frozenset({Coder.RAW, Coder.ZSTD}), frozenset(Coder))
+KINDS = ("copy", "copy", "edit", "edit", "fresh", "fill", "period", "code", "moved code")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case; `old` is None for a full bundle."""
+
+    old: bytes | None
+    new: bytes
+    profile: UpdateProfile
+    engine: Engine
+    effort: int
+    level: int
+    workers: int
+    cut: int
+
+
+def make_case(seed: int, number: int) -> Case:
+    """Make a case of nothing but its numbers."""
+    chance = random.Random(f"{seed}/{number}")
+    largest = chance.choice((300, 2000, 6000, 6000, 12_000)) if chance.random() < 0.97 else 64 * KIB
+    old = _old_image(chance, largest)
+    new = _new_image(chance, old, largest)
+    is_full = chance.random() < 0.08
+    block_bytes = chance.choice((None, 4 * KIB, 4 * KIB, 8 * KIB, 64 * KIB))
+    in_place = not is_full and chance.random() < 0.3
+    profile = UpdateProfile(
+        ram_bytes=chance.choice((40 * KIB, 64 * KIB, 256 * KIB, 1 << 20, 256 << 20)),
+        spare_slot=not in_place,
+        coders=chance.choice(CODER_SETS),
+        block_bytes=block_bytes,
+        scratch_bytes=chance.choice((1, 1, 2, 5)) * (block_bytes or 64 * KIB) if in_place else 0,
+        predictors=chance.random() < 0.8,
+    )
+    return Case(
+        old=None if is_full else old,
+        new=new,
+        profile=profile,
+        engine=Engine.MATCH if chance.random() < 0.8 else Engine.BSDIFF,
+        effort=chance.choice((1, 3, 5, 7)),
+        level=chance.choice((1, 3, 3, 9)),
+        workers=2 if chance.random() < 0.05 else 1,
+        cut=chance.choice((1 << 30, 4096, 1000, 37)),
+    )
+
+
+def _old_image(chance: random.Random, largest: int) -> bytes:
+    made = bytearray()
+    wanted = chance.randint(1, largest)
+    if chance.random() < 0.25:
+        return code(chance.getrandbits(30), chance.choice(tuple(InstructionSet)), wanted)
+    while len(made) < wanted:
+        made += _fresh(chance, chance.choice(("fresh", "fill", "period", "code", "code")), chance.randint(1, wanted))
+    return bytes(made[:wanted])
+
+
+def _fresh(chance: random.Random, kind: str, length_bytes: int) -> bytes:
+    if kind == "code":
+        found = code(chance.getrandbits(30), chance.choice(tuple(InstructionSet)), min(length_bytes, 3000))
+        return found.ljust(min(length_bytes, 1), b"\0")
+    if kind == "fresh":
+        return chance.randbytes(length_bytes)
+    unit = chance.randbytes(chance.randint(2, 40)) if kind == "period" else chance.choice((b"\0", b"\xff", b"A"))
+    return (unit * (length_bytes // len(unit) + 1))[:length_bytes]
+
+
+def _new_image(chance: random.Random, old: bytes, largest: int) -> bytes:
+    """Return stretches of the old image, changed in the ways of firmware, and new ones."""
+    if chance.random() < 0.01:
+        return old
+    made = bytearray()
+    at = 0
+    for _ in range(chance.randint(1, 10)):
+        kind = chance.choice(KINDS)
+        if kind in ("copy", "edit", "moved code"):
+            at = at if chance.random() < 0.6 else chance.randrange(len(old))
+            piece = bytearray(old[at : at + chance.randint(1, len(old))])
+            at = min(at + len(piece) + chance.choice((0, 0, 1, 4, 60)), len(old) - 1)
+            if kind == "edit":
+                for _ in range(chance.randint(1, 12) if piece else 0):
+                    piece[chance.randrange(len(piece))] = chance.randrange(256)
+            if kind == "moved code":
+                _add_to_words(chance, piece)
+            made += piece
+        else:
+            made += _fresh(chance, kind, chance.randint(1, max(largest // 4, 1)))
+    return bytes(made[: 2 * largest]) or b"\0"
+
+
+def _add_to_words(chance: random.Random, piece: bytearray) -> None:
+    """Add one number to many words, as moved functions do to the addresses in code."""
+    shift = chance.choice((2, 4, 8, 0x100, -4, 0x10000))
+    for at in range(chance.randrange(4), len(piece) - 4, chance.choice((4, 8, 12, 40))):
+        word = int.from_bytes(piece[at : at + 4], "little")
+        piece[at : at + 4] = ((word + shift) & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def run_case(case: Case) -> EncodedBundle | None:
+    """Encode and apply a case.
+
+    Returns:
+        The bundle, which made exactly the new image; None if none fits the ECU's memory.
+
+    Raises:
+        AssertionError: It made something else, or exceeds the profile.
+    """
+    alignment = NO_ALIGNMENT if case.old is None else align(case.old, case.new, case.engine, case.effort)
+    try:
+        encoded = encode(case.old, case.new, alignment, case.profile, Label(1, "1.0"), case.level)
+    except BudgetError:
+        return None
+    data = encoded.written.data
+    head_bytes = data[: encoded.written.head_bytes]
+    head = read_head(head_bytes, SignedHead(len(head_bytes), Digest.of(head_bytes)), case.profile)
+    assert head.bundle_bytes == len(data)
+    assert head.manifest.memory_bytes <= case.profile.ram_bytes
+    assert head.manifest.scratch_bytes <= case.profile.scratch_bytes
+    assert _applied(case, head, data) == case.new, "another image came out"
+    return encoded
+
+
+def _applied(case: Case, head: Head, data: bytes) -> bytes:
+    place: InPlaceSlot | None = None
+    old: OldImage = NoOldImage() if case.old is None else MemoryFile(len(case.old), content=case.old)
+    slot = MemoryFile(len(case.new))
+    if head.manifest.in_place and case.old is not None:
+        slot = MemoryFile(max(len(case.old), len(case.new)), content=case.old)
+        scratch = MemoryFile(head.manifest.scratch_bytes)
+        place, old = InPlaceSlot(head, slot, scratch, None), OverwrittenImage(head, slot, scratch)
+    with Applier(head, old, slot, workers=case.workers, destination=place) as applier:
+        for at in range(applier.next_offset, len(data), case.cut):
+            applier.feed(data[at : at + case.cut])
+        assert applier.finish().image == ImageId.of(case.new)
+    return bytes(slot.content[: len(case.new)])
+
+
+def run_range(seed: int, first: int, last: int) -> tuple[Counter[str], list[str]]:
+    """Run some cases. Returns counts of what was met, and what failed."""
+    met: Counter[str] = Counter()
+    failures = []
+    for number in range(first, last):
+        case = make_case(seed, number)
+        try:
+            encoded = run_case(case)
+        except Exception:  # noqa: BLE001 - whatever it is, the other cases go on
+            failures.append(
+                f"case {number}: {case.profile}, {case.engine}, {len(case.old or b'')} -> {len(case.new)} bytes\n"
+                f"{traceback.format_exc()}repeat: python -m tests.perf.random_cases --seed {seed} --only {number}"
+            )
+            continue
+        met["cases"] += 1
+        if encoded is None:
+            met["over budget"] += 1
+            continue
+        met["full" if case.old is None else "delta" if case.profile.spare_slot else "in place"] += 1
+        met.update({f"blocks {form}": count for form, count in encoded.blocks_by_form.items()})
+    return met, failures
+
+
+def _tasks(cases: int) -> Iterator[tuple[int, int]]:
+    for first in range(0, cases, CASES_PER_TASK):
+        yield first, min(first + CASES_PER_TASK, cases)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", type=int, help="run this one case")
+    options = parser.parse_args()
+    started = time.monotonic()
+    total: Counter[str] = Counter()
+    failed: list[str] = []
+    if options.only is not None:
+        total, failed = run_range(options.seed, options.only, options.only + 1)
+    else:
+        with ProcessPoolExecutor(options.jobs) as pool:
+            waiting = {pool.submit(run_range, options.seed, *bounds) for bounds in _tasks(options.cases)}
+            told = 0
+            while waiting:
+                done, waiting = wait(waiting, timeout=10, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    met, failures = future.result()
+                    total += met
+                    failed += failures
+                    for failure in failures:
+                        print(failure, flush=True)
+                if total["cases"] - told >= 1000:
+                    told = total["cases"]
+                    print(
+                        f"{told} of {options.cases} cases, {time.monotonic() - started:.0f} s",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+    if options.only is not None and failed:
+        print(failed[0])
+    for name, count in sorted(total.items()):
+        print(f"{count:9} {name}")
+    print(f"{len(failed):9} failed, seed {options.seed}, {time.monotonic() - started:.0f} s")
+    return 1 if failed or not total["cases"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
