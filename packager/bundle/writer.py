@@ -154,7 +154,10 @@ def write_bundle(
 
 def encode_predictors(prediction: Prediction, pages: Sequence[Column]) -> bytes:
     """Write section 4: version, modes, and with several modes the column of the pages' modes."""
-    modes = [bytes((mode.instruction_set, int(mode.groups))) + encode_varint(mode.base) for mode in prediction.modes]
+    modes = [
+        bytes((mode.instruction_set, int(mode.groups))) + encode_varint(zigzag(_signed(mode.base)))
+        for mode in prediction.modes
+    ]
     start = bytes((PREDICTORS_VERSION, len(prediction.modes)))
     return b"".join((start, *modes, *(column.encoded for column in pages)))
 
@@ -241,3 +244,8 @@ def _mask(values: Iterable[int]) -> int:
 def _text(text: str) -> bytes:
     raw = text.encode()
     return bytes((len(raw),)) + raw
+
+
+def _signed(address: int) -> int:
+    """Return a 64-bit address as a signed number: those of kernels are small negative ones."""
+    return address - (1 << 64) if address >> 63 else address

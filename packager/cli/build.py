@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from packager.cli.files import JSON, PATH
+from packager.cli.files import EFFORT, JSON, PATH
 from packager.cli.output import Output, size, table
 from packager.cli.times import ISSUED_AT, issue_time
 from packager.config.policy import read_policy
@@ -41,6 +41,7 @@ STARTS = {"previous": "from the previous images", "oldest": "from the oldest ima
     default=lambda: len(os.sched_getaffinity(0)),
     help="Processes. Default: one per core.",
 )
+@EFFORT
 @ISSUED_AT
 @click.option("--dry-run", is_flag=True, help="Show the plan; write nothing.")
 @JSON
@@ -50,6 +51,7 @@ def build(
     out: Path,
     keys_directory: Path,
     jobs: int,
+    effort: int,
     issued_at: datetime | None,
     dry_run: bool,
     as_json: bool,
@@ -70,7 +72,7 @@ def build(
     if dry_run:
         _show_plan(output, release, plan)
         return
-    request = Request(release, description, plan, authority, time, out)
+    request = Request(release, description, plan, authority, time, out, effort)
     with processes(jobs) as executor:
         bundles = make_release(request, executor, output.progress)
     _show_release(output, release, bundles, out)

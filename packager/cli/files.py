@@ -22,6 +22,13 @@ from packager.vehicle.profile import DEFAULT_PROFILE
 from packager.vehicle.storage import write_atomically
 
 PATH = click.Path(path_type=Path, dir_okay=False)
+EFFORT = click.option(
+    "--effort",
+    type=click.IntRange(MIN_EFFORT, MAX_EFFORT),
+    default=DEFAULT_EFFORT,
+    show_default=True,
+    help="1 is fast, 9 is small.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object per line on stdout.")
 
 
@@ -29,13 +36,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object per
 @click.argument("old", type=PATH)
 @click.argument("new", type=PATH)
 @click.option("-o", "--output", "bundle", type=PATH, required=True, help="The bundle to write.")
-@click.option(
-    "--effort",
-    type=click.IntRange(MIN_EFFORT, MAX_EFFORT),
-    default=DEFAULT_EFFORT,
-    show_default=True,
-    help="1 is fast, 9 is small.",
-)
+@EFFORT
 @click.option("--engine", type=click.Choice([*Engine]), default=Engine.MATCH, show_default=True, help="What aligns.")
 @JSON
 def diff(*, old: Path, new: Path, bundle: Path, effort: int, engine: str, as_json: bool) -> None:

@@ -33,7 +33,7 @@ class Costs:
 
     mismatch: int = 12
     literal: int = 7
-    change: int = 40
+    change: int = 56
     leave: int = 8
     chain: int = 16
 

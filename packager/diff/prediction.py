@@ -20,7 +20,8 @@ from packager.vehicle.predictors import address_map, page_count
 from packager.vehicle.segments import Segment
 
 SAMPLE_BYTES: Final = 1 << 21
-"""Instruction set and groups are chosen on pieces of about this many bytes in all."""
+SAMPLE_WINDOW_BYTES: Final = 1 << 15
+"""Instruction set and groups are chosen on about this many bytes in all, in windows of this length."""
 MIN_GAIN_BYTES: Final = 24
 """Fewer bytes gained than this are not worth the bytes of a mode."""
 DENSITY_SAMPLES: Final = 16
@@ -70,7 +71,7 @@ class Prediction:
     segments: Sequence[Segment]
 
 
-def predict(old: bytes, new: bytes, segments: Sequence[Segment], costs: Costs, rounds: int = 1) -> Prediction | None:
+def predict(old: bytes, new: bytes, segments: Sequence[Segment], costs: Costs, rounds: int = 1) -> Prediction:
     """Choose what to predict.
 
     Args:
@@ -79,23 +80,12 @@ def predict(old: bytes, new: bytes, segments: Sequence[Segment], costs: Costs, r
         segments: A first alignment.
         costs: Of the alignment in label space.
         rounds: How often it is made.
-
-    Returns:
-        None if nothing is gained.
     """
     modes = _likely_modes(old, new, segments)
-    if not modes:
-        return None
     tried = modes if len(new) <= REMATCHED_BYTES else modes[:1]
-    nothing_cost = _path_cost(old, new, segments, NOTHING, costs)
-    found = [(mode, _rematch(old, new, segments, mode, costs)) for mode in tried]
-    cost, mode, segments = min(
-        ((_path_cost(old, new, aligned, mode, costs), mode, aligned) for mode, aligned in found),
-        key=lambda item: item[0],
-    )
-    if cost >= nothing_cost:
-        return None
-    for _ in range(1, rounds):
+    found = [(NOTHING, segments), *((mode, _rematch(old, new, segments, mode, costs)) for mode in tried)]
+    mode, segments = min(found, key=lambda item: _path_cost(old, new, item[1], item[0], costs))
+    for _ in range(1, rounds if mode is not NOTHING else 0):
         segments = _rematch(old, new, segments, mode, costs)
     page_modes, pages = _choose_pages(old, new, segments, mode)
     return Prediction(page_modes, make_context(page_modes, pages, old, new, segments), segments)
@@ -225,15 +215,20 @@ def _groups_of(instruction_set: InstructionSet) -> list[Group]:
 
 
 def _sample(segments: Sequence[Segment]) -> list[Segment]:
-    """Return every so many segments, about `SAMPLE_BYTES` in all."""
+    """Return the segments within evenly spread windows of the new image, about `SAMPLE_BYTES` in all."""
     total = sum(segment.length_bytes for segment in segments)
-    step = max(total // SAMPLE_BYTES, 1)
+    period = max(total // SAMPLE_BYTES, 1) * SAMPLE_WINDOW_BYTES
     chosen: list[Segment] = []
-    for index, segment in enumerate(segments):
-        if index % step == 0:
-            for offset in range(0, segment.length_bytes, step << 16):
-                length = min(1 << 16, segment.length_bytes - offset)
-                chosen.append(Segment(segment.new_offset + offset, segment.old_offset + offset, length))
+    for new_offset, old_offset, length_bytes in segments:
+        at = 0
+        while at < length_bytes:
+            phase = (new_offset + at) % period
+            if phase < SAMPLE_WINDOW_BYTES:
+                step = min(SAMPLE_WINDOW_BYTES - phase, length_bytes - at)
+                chosen.append(Segment(new_offset + at, old_offset + at, step))
+            else:
+                step = period - phase
+            at += step
     return chosen
 
 

@@ -63,6 +63,7 @@ class Request:
         authority: Who signs.
         issued_at: Time of issue, UTC, whole seconds.
         out: Where the release goes.
+        effort: 1 (fast) to 9 (small).
     """
 
     release: Release
@@ -71,6 +72,7 @@ class Request:
     authority: Authority
     issued_at: datetime
     out: Path
+    effort: int
 
 
 def load_authority(policy: KeyPolicy, release: Release, directory: Path) -> Authority:
@@ -132,7 +134,7 @@ def make_release(request: Request, executor: Executor, progress: Progress) -> Se
 def _align(request: Request, stage: Stage, executor: Executor, progress: Progress) -> Mapping[str, work.AlignmentFile]:
     jobs = [job for job in request.plan.jobs if job.old is not None]
     with progress("diff", sum(job.weight_bytes for job in jobs)) as step:
-        align = functools.partial(work.align, directory=stage.work)
+        align = functools.partial(work.align, directory=stage.work, effort=request.effort)
         made = run(executor, align, jobs, lambda job: job.weight_bytes, step)
     return {alignment.job.path: alignment for alignment in made}
 
@@ -142,7 +144,7 @@ def _pack(
 ) -> list[BuiltBundle]:
     jobs = [(job, alignments.get(job.path)) for job in request.plan.jobs]
     with progress("bundle", sum(job.weight_bytes for job, _ in jobs)) as step:
-        pack = functools.partial(work.pack, directory=stage.work)
+        pack = functools.partial(work.pack, directory=stage.work, effort=request.effort)
         return run(executor, pack, jobs, lambda item: item[0].weight_bytes, step)
 
 

@@ -43,7 +43,7 @@ class AlignmentFile:
     measured: Measured
 
 
-def align(job: Job, directory: Path) -> AlignmentFile:
+def align(job: Job, directory: Path, effort: int) -> AlignmentFile:
     """Align the new image of a delta job with its old one.
 
     Raises:
@@ -51,11 +51,11 @@ def align(job: Job, directory: Path) -> AlignmentFile:
     """
     assert job.old is not None  # noqa: S101 - only delta jobs are aligned
     done = _measure()
-    data = engine.dump(engine.align(load(job.old), load(job.new)))
+    data = engine.dump(engine.align(load(job.old), load(job.new), effort=effort))
     return AlignmentFile(job, *_write(directory, job, ".segments", data), done())
 
 
-def pack(item: tuple[Job, AlignmentFile | None], directory: Path) -> BuiltBundle:
+def pack(item: tuple[Job, AlignmentFile | None], directory: Path, effort: int) -> BuiltBundle:
     """Encode a job's bundle; only delta jobs have an alignment.
 
     Raises:
@@ -70,7 +70,7 @@ def pack(item: tuple[Job, AlignmentFile | None], directory: Path) -> BuiltBundle
     if old is not None and file_of_alignment is not None:
         alignment = _read_alignment(file_of_alignment, old, new)
     label = Label(job.ecu.release_counter, job.new.source.version, (job.ecu.hardware_id,))
-    encoded = encode(old, new, alignment, job.ecu.profile, label)
+    encoded = encode(old, new, alignment, job.ecu.profile, label, engine.level_of(effort))
     file, bundle = _write(directory, job, ".bundle", encoded.written.data)
     head = ImageId.of(encoded.written.data[: encoded.written.head_bytes])
     forms = tuple(encoded.blocks_by_form.items())
