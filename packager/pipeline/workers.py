@@ -46,7 +46,7 @@ def processes(count: int) -> Iterator[Executor]:
     executor = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"))
     before = set(multiprocessing.active_children())
     try:
-        _start(executor)
+        _start(executor, count)
         yield executor
     except BaseException:
         # Futures are left to the executor: one that was cancelled here would make its thread fail when the processes end.
@@ -57,10 +57,11 @@ def processes(count: int) -> Iterator[Executor]:
     executor.shutdown()
 
 
-def _start(executor: Executor) -> None:
+def _start(executor: Executor, count: int) -> None:
     """Start all workers with SIGINT blocked: they inherit that, so Ctrl-C reaches the parent alone, and only when all have started."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        executor.submit(int)
+        for _ in range(count):
+            executor.submit(int)  # nothing; one process starts for each as long as none is idle
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
