@@ -1,0 +1,171 @@
+"""The linear-time matcher: sound segments, few of them whatever the data, and the same every time."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from packager.diff import bsdiff, matcher
+from packager.diff.alignment import MIN_SEGMENT_BYTES
+from packager.diff.matcher import Costs, segments
+from packager.vehicle.segments import Segment
+
+pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="no compiled matcher here")
+COSTS = Costs()
+starts_at_the_end = pytest.mark.xfail(
+    reason="the index starts with the last place of a seed, where a diagonal soon ends", strict=False
+)
+
+
+def check(found: Sequence[Segment], old: bytes, new: bytes) -> None:
+    """Segments ascend without overlap, lie in both images, and are worth their place."""
+    end = 0
+    for new_offset, old_offset, length_bytes in found:
+        assert new_offset >= end
+        assert length_bytes >= MIN_SEGMENT_BYTES
+        assert 0 <= old_offset <= len(old) - length_bytes
+        end = new_offset + length_bytes
+    assert end <= len(new)
+
+
+def covered(found: Sequence[Segment]) -> int:
+    return sum(segment.length_bytes for segment in found)
+
+
+def equal(found: Sequence[Segment], old: bytes, new: bytes) -> int:
+    return sum(
+        old[segment.old_offset + at] == new[segment.new_offset + at]
+        for segment in found
+        for at in range(segment.length_bytes)
+    )
+
+
+def noise(seed: int, count: int) -> bytes:
+    return random.Random(seed).randbytes(count)
+
+
+@pytest.mark.parametrize("old_bytes", [0, 1, 7, 8, 9, 23, 24, 25, 40])
+@pytest.mark.parametrize("kind", ["noise", "fill"])
+def test_tiny_images(old_bytes: int, kind: str) -> None:
+    data = noise(1, 40) if kind == "noise" else b"\xff" * 40
+    for new_bytes in range(41):
+        old, new = data[:old_bytes], data[:new_bytes]
+        found = segments(old, new, COSTS)
+        check(found, old, new)
+        if old == new and old_bytes >= 24:
+            assert found == [Segment(0, 0, old_bytes)]
+
+
+small = st.one_of(
+    st.binary(max_size=300),
+    st.lists(st.sampled_from(b"ab"), max_size=300).map(bytes),
+    st.lists(st.sampled_from([noise(n, 40) for n in range(4)]), max_size=8).map(b"".join),
+)
+
+
+@given(
+    small,
+    small,
+    st.integers(0, 40),
+    st.sampled_from([COSTS, Costs(chain=1), Costs(0, 0, 0, 0, 64), Costs(99, 0, 1, 0)]),
+)
+@example(b"", b"", 0, COSTS)
+def test_segments_are_sound_and_the_same_every_time(old: bytes, new: bytes, cut: int, costs: Costs) -> None:
+    new += old[cut:]
+    found = segments(old, new, costs)
+    check(found, old, new)
+    assert segments(old, new, costs) == found
+
+
+def test_one_image_is_one_segment() -> None:
+    data = noise(2, 100_000)
+    assert segments(data, data, COSTS) == [Segment(0, 0, len(data))]
+
+
+def test_unrelated_images_have_next_to_nothing_in_common() -> None:
+    assert len(segments(noise(3, 300_000), noise(4, 300_000), COSTS)) <= 3
+
+
+@pytest.mark.parametrize("inserted", [1, 4, 5000])
+def test_an_insertion_is_two_segments(inserted: int) -> None:
+    old = noise(5, 200_000)
+    new = old[:77_000] + noise(6, inserted) + old[77_000:]
+    for first, second in ((old, new), (new, old)):
+        found = segments(first, second, COSTS)
+        check(found, first, second)
+        assert len(found) == 2
+        assert equal(found, first, second) >= len(old)
+
+
+@pytest.mark.parametrize("period", [9, 40])
+def test_changed_bytes_stay_in_one_segment(period: int) -> None:
+    """A seed does not survive every 9th byte changed; the diagonal goes on all the same."""
+    old = noise(7, 200_000)
+    new = bytearray(old)
+    for at in range(1000, len(new), period):
+        new[at] ^= 0x20
+    assert len(segments(old, bytes(new), COSTS)) == 1
+
+
+def test_moved_pieces_are_all_found() -> None:
+    pieces = [noise(100 + number, 3000 + number) for number in range(100)]
+    old = b"".join(pieces)
+    random.Random(8).shuffle(pieces)
+    new = b"".join(pieces)
+    found = segments(old, new, COSTS)
+    check(found, old, new)
+    assert len(found) <= 110
+    assert covered(found) == equal(found, old, new) == len(new)
+
+
+@starts_at_the_end
+@pytest.mark.parametrize("fill", [0x00, 0xFF])
+def test_fill_of_another_length(fill: int) -> None:
+    """A flash that is more or less full: the code is followed, and the fill costs next to no segments."""
+    code = noise(9, 100_000)
+    old = code + bytes((fill,)) * 400_000
+    for kept, filled in ((100_000, 300_000), (90_000, 399_000)):
+        new = code[:kept] + bytes((fill,)) * filled
+        found = segments(old, new, COSTS)
+        check(found, old, new)
+        assert len(found) <= 4
+        assert equal(found, old, new) == len(new)
+
+
+def test_islands_in_fill() -> None:
+    """Records of 50 bytes in pages of fill, all of them moved and changed: at most about a segment for each."""
+    old = b"".join(noise(number, 50) + bytes(950) for number in range(300))
+    new = b"".join(noise(number + 7, 50) + bytes(950) for number in range(300))
+    found = segments(old, new, COSTS)
+    check(found, old, new)
+    assert len(found) <= 620
+
+
+@starts_at_the_end
+@pytest.mark.parametrize("period", [2, 3, 7, 8, 9, 64, 255, 4096])
+def test_periodic_data_is_a_handful_of_segments(period: int) -> None:
+    old = noise(period, period) * (300_000 // period)
+    for new in (old[1:], old[:1000] + b"x" + old[1000:], old + old[5:]):
+        found = segments(old, new, COSTS)
+        check(found, old, new)
+        assert len(found) <= 6
+        assert equal(found, old, new) >= len(new) - 5000
+
+
+def test_two_letters_are_not_cut_to_pieces() -> None:
+    """Where every seed occurs everywhere, segments still are worth their change of diagonal."""
+    chance = random.Random(10)
+    old, new = (bytes(chance.choices(b"ab", k=100_000)) for _ in range(2))
+    found = segments(old, new, COSTS)
+    check(found, old, new)
+    assert len(found) <= len(new) // 16
+
+
+def test_without_a_compiler_bsdiff_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = noise(11, 5000)
+    new = old[:2000] + b"inserted" + old[2000:]
+    monkeypatch.setattr(matcher, "_match", None)
+    assert not matcher.is_compiled()
+    assert segments(old, new, COSTS) == bsdiff.segments(old, new)
