@@ -4,9 +4,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
+from packager.bundle.anatomy import BlockAnatomy, ModeUse, count_modes, dissect_file
 from packager.bundle.check import apply_to_file, rebuild
 from packager.bundle.encoder import Label, encode
 from packager.bundle.loose import ANY_PROFILE, LooseBundle, self_signed
@@ -16,9 +18,8 @@ from packager.diff.engine import DEFAULT_EFFORT, MAX_EFFORT, MIN_EFFORT, Engine,
 from packager.model.errors import ConfigError, ImageError
 from packager.pipeline.verify import find_signed_head
 from packager.vehicle.head import Head
-from packager.vehicle.index import BlockRecord
 from packager.vehicle.manifest import Op
-from packager.vehicle.profile import DEFAULT_PROFILE
+from packager.vehicle.profile import DEFAULT_PROFILE, Coder
 from packager.vehicle.storage import write_atomically
 
 PATH = click.Path(path_type=Path, dir_okay=False)
@@ -110,37 +111,114 @@ def inspect(*, bundle: Path, blocks: bool, as_json: bool) -> None:
     """Show what BUNDLE is, what it asks of the ECU, and where its bytes go."""
     output = Output(as_json)
     head = LooseBundle.open(bundle, ANY_PROFILE).head
-    records = [head.index[position] for position in range(len(head.index))]
+    dissected = list(dissect_file(bundle, head))
+    modes = count_modes(head)
     _show_head(output, bundle, head)
-    for record in records if as_json else ():
-        output.result(
-            "block",
-            block=record.block,
-            operation=record.op.name.lower(),
-            blob_offset=head.length_bytes + record.blob_offset,
-            blob_bytes=record.blob_bytes,
-        )
-    text = f"{_form_table(head, records)}\n{_block_table(head, records)}" if blocks else _form_table(head, records)
-    output.result("summary", text, bundle_bytes=head.bundle_bytes, head_bytes=head.length_bytes, blocks=len(records))
+    for number, mode in enumerate(modes if as_json else ()):
+        output.result("mode", mode=number, **_mode_facts(mode))
+    for block in dissected if as_json else ():
+        output.result("block", **_block_facts(head, block))
+    tables = [_form_table(head, dissected), _column_table(dissected)]
+    tables += [_mode_table(modes)] if modes else []
+    tables += [_block_table(head, dissected)] if blocks else []
+    sizes = {"bundle_bytes": head.bundle_bytes, "head_bytes": head.length_bytes, "blocks": len(dissected)}
+    output.result("summary", "\n".join(tables), **sizes)
 
 
-def _form_table(head: Head, records: Sequence[BlockRecord]) -> str:
-    counts = Counter(record.op for record in records)
+def _form_table(head: Head, blocks: Sequence[BlockAnatomy]) -> str:
+    counts = Counter(block.record.op for block in blocks)
     sums: Counter[Op] = Counter()
-    for record in records:
-        sums[record.op] += record.blob_bytes
+    for block in blocks:
+        sums[block.record.op] += block.record.blob_bytes
     rows = [["head", "", str(head.length_bytes)]]
     rows += [[op.name.lower(), str(counts[op]), str(sums[op])] for op in sorted(counts)]
-    rows += [["total", str(len(records)), str(head.bundle_bytes)]]
+    rows += [["total", str(len(blocks)), str(head.bundle_bytes)]]
     return "\n" + table(["part", "blocks", "bytes"], rows, 1)
 
 
-def _block_table(head: Head, records: Sequence[BlockRecord]) -> str:
+def _column_table(blocks: Sequence[BlockAnatomy]) -> str:
+    """Return where the bytes of the blobs go, by operation, column and coder."""
+    sums: dict[tuple[Op, int, str, Coder], list[int]] = {}
+    for block in blocks:
+        for place, column in enumerate(block.columns):
+            total = sums.setdefault((block.record.op, place, column.name, column.coder), [0, 0, 0])
+            for index, more in enumerate((1, column.coded_bytes, column.decoded_bytes)):
+                total[index] += more
     rows = [
-        [record.op.name.lower(), str(record.block), str(head.length_bytes + record.blob_offset), str(record.blob_bytes)]
-        for record in records
+        [op.name.lower(), name, coder.name.lower(), *map(str, total)]
+        for (op, _, name, coder), total in sorted(sums.items())
     ]
-    return "\n" + table(["operation", "block", "offset", "bytes"], rows, 1)
+    return "\n" + table(["operation", "column", "coder", "blocks", "coded", "decoded"], rows, 3)
+
+
+def _mode_table(modes: Sequence[ModeUse]) -> str:
+    facts = [_mode_facts(mode) for mode in modes]
+    rows = [
+        [
+            str(number),
+            mode["instruction_set"],
+            " ".join(mode["groups"]) or "nothing",
+            f"{mode['base']:#x}",
+            str(mode["pages"]),
+        ]
+        for number, mode in enumerate(facts)
+    ]
+    return "\n" + table(["mode", "instruction set", "predicted", "base", "pages"], rows, 3)
+
+
+def _mode_facts(mode: ModeUse) -> dict[str, Any]:
+    groups = [str(group.name).lower() for group in mode.groups]
+    return {
+        "instruction_set": mode.instruction_set.name.lower(),
+        "groups": groups,
+        "base": mode.base,
+        "pages": mode.pages,
+    }
+
+
+def _block_facts(head: Head, block: BlockAnatomy) -> dict[str, Any]:
+    record = block.record
+    facts: dict[str, Any] = {
+        "block": record.block,
+        "operation": record.op.name.lower(),
+        "blob_offset": head.length_bytes + record.blob_offset,
+        "blob_bytes": record.blob_bytes,
+        "columns": [
+            {
+                "column": column.name,
+                "coder": column.coder.name.lower(),
+                "coded_bytes": column.coded_bytes,
+                "decoded_bytes": column.decoded_bytes,
+            }
+            for column in block.columns
+        ],
+    }
+    if record.op is Op.PREDICTED:
+        facts |= {
+            "unit_bytes": block.unit_bytes,
+            "corrections": block.corrections,
+            "literals_know": block.literals_know or "nothing",
+            "has_pieces": block.has_pieces,
+        }
+    return facts
+
+
+def _block_table(head: Head, blocks: Sequence[BlockAnatomy]) -> str:
+    rows = []
+    for block in blocks:
+        columns = ", ".join(
+            f"{column.name} {column.coded_bytes} of {column.decoded_bytes}"
+            for column in block.columns
+            if column.coded_bytes
+        )
+        if block.record.op is Op.PREDICTED:
+            columns += f", {block.corrections} corrections of {block.unit_bytes} bytes"
+            columns += f", literals know the {block.literals_know}" if block.literals_know else ""
+        place = str(head.length_bytes + block.record.blob_offset)
+        rows.append(
+            [block.record.op.name.lower(), str(block.record.block), place, str(block.record.blob_bytes), columns]
+        )
+    return "\n" + table(["operation", "block", "offset", "bytes", "columns"], rows, 1)
 
 
 def _show_head(output: Output, bundle: Path, head: Head) -> None:
