@@ -11,6 +11,7 @@ import click
 from packager.bundle.anatomy import BlockAnatomy, ModeUse, count_modes, dissect_file
 from packager.bundle.check import apply_to_file, rebuild
 from packager.bundle.encoder import Label, encode
+from packager.bundle.hits import Hits, count_hits
 from packager.bundle.loose import ANY_PROFILE, LooseBundle, self_signed
 from packager.cli.output import Output, size, table
 from packager.cli.times import now
@@ -106,20 +107,22 @@ def apply(*, bundle: Path, old: Path | None, new: Path, repo: Path | None, root:
 @click.command()
 @click.argument("bundle", type=PATH)
 @click.option("--blocks", is_flag=True, help="List every block.")
+@click.option("--old", type=PATH, help="The old image: also count how often the prediction was right.")
 @JSON
-def inspect(*, bundle: Path, blocks: bool, as_json: bool) -> None:
+def inspect(*, bundle: Path, blocks: bool, old: Path | None, as_json: bool) -> None:
     """Show what BUNDLE is, what it asks of the ECU, and where its bytes go."""
     output = Output(as_json)
     head = LooseBundle.open(bundle, ANY_PROFILE).head
     dissected = list(dissect_file(bundle, head))
     modes = count_modes(head)
+    hits = _count_hits(bundle, head, dissected, old) if old is not None else []
     _show_head(output, bundle, head)
     for number, mode in enumerate(modes if as_json else ()):
-        output.result("mode", mode=number, **_mode_facts(mode))
+        output.result("mode", mode=number, **_mode_facts(mode, hits[number : number + 1]))
     for block in dissected if as_json else ():
         output.result("block", **_block_facts(head, block))
     tables = [_form_table(head, dissected), _column_table(dissected)]
-    tables += [_mode_table(modes)] if modes else []
+    tables += [_mode_table(modes, hits)] if modes else []
     tables += [_block_table(head, dissected)] if blocks else []
     sizes = {"bundle_bytes": head.bundle_bytes, "head_bytes": head.length_bytes, "blocks": len(dissected)}
     output.result("summary", "\n".join(tables), **sizes)
@@ -151,29 +154,31 @@ def _column_table(blocks: Sequence[BlockAnatomy]) -> str:
     return "\n" + table(["operation", "column", "coder", "blocks", "coded", "decoded"], rows, 3)
 
 
-def _mode_table(modes: Sequence[ModeUse]) -> str:
-    facts = [_mode_facts(mode) for mode in modes]
-    rows = [
-        [
-            str(number),
-            mode["instruction_set"],
-            " ".join(mode["groups"]) or "nothing",
-            f"{mode['base']:#x}",
-            str(mode["pages"]),
-        ]
-        for number, mode in enumerate(facts)
-    ]
-    return "\n" + table(["mode", "instruction set", "predicted", "base", "pages"], rows, 3)
+def _mode_table(modes: Sequence[ModeUse], hits: Sequence[Hits]) -> str:
+    rows = []
+    for number, mode in enumerate(modes):
+        groups = " ".join(str(group.name).lower() for group in mode.groups) or "nothing"
+        rows.append([str(number), mode.instruction_set.name.lower(), groups, f"{mode.base:#x}", str(mode.pages)])
+        rows[-1] += [f"{found.predicted_bytes} / {found.missed_bytes}" for found in hits[number : number + 1]]
+    headings = ["mode", "instruction set", "predicted", "base", "pages", "bytes right / wrong"]
+    return "\n" + table(headings[: 6 if hits else 5], rows, 3)
 
 
-def _mode_facts(mode: ModeUse) -> dict[str, Any]:
+def _mode_facts(mode: ModeUse, hits: Sequence[Hits]) -> dict[str, Any]:
     groups = [str(group.name).lower() for group in mode.groups]
-    return {
-        "instruction_set": mode.instruction_set.name.lower(),
-        "groups": groups,
-        "base": mode.base,
-        "pages": mode.pages,
-    }
+    facts = {"instruction_set": mode.instruction_set.name.lower(), "groups": groups, "base": mode.base}
+    counts = [{"predicted_bytes": found.predicted_bytes, "missed_bytes": found.missed_bytes} for found in hits]
+    return {**facts, "pages": mode.pages, **{name: count for found in counts for name, count in found.items()}}
+
+
+def _count_hits(bundle: Path, head: Head, blocks: Sequence[BlockAnatomy], old: Path) -> Sequence[Hits]:
+    """Apply the bundle, then count; in a full or in-place bundle nothing is predicted."""
+    if head.predictors is None:
+        return []
+    with tempfile.TemporaryDirectory(prefix="packager-") as scratch:
+        new = Path(scratch) / "new"
+        apply_to_file(bundle, head, old, new)
+        return count_hits(head, blocks, _read_image(old), _read_image(new))
 
 
 def _block_facts(head: Head, block: BlockAnatomy) -> dict[str, Any]:

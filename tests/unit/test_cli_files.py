@@ -10,6 +10,8 @@ import pytest
 
 from packager.cli import packager
 from packager.cli.failure import run
+from sample_images.modules import KnownEdit
+from sample_images.synthesiser import FirmwareSpec, synthesise_bytes, with_edit
 
 OLD = random.Random(3).randbytes(30_000)
 NEW = OLD[:700] + b"a few new bytes" + OLD[700:]
@@ -124,3 +126,48 @@ def test_inspect(cli: Callable[..., Any]) -> None:
     lines = [json.loads(line) for line in out.splitlines()]
     assert [line["message_type"] for line in lines] == ["bundle", "block", "summary"]
     assert lines[-1]["bundle_bytes"] == Path("b").stat().st_size
+
+
+def test_inspect_shows_columns_modes_and_hits(cli: Callable[..., Any]) -> None:
+    old = FirmwareSpec("thumb2", 64 << 10, 3)
+    Path("old").write_bytes(synthesise_bytes(old))
+    Path("new").write_bytes(synthesise_bytes(with_edit(old, KnownEdit.INSERT_INSTRUCTION)))
+    cli("diff", "old", "new", "-o", "b")
+    code, out, _ = cli("inspect", "b", "--blocks", "--old", "old")
+    assert code == 0
+    for wanted in ("literals", "gaps", "values", "decoded", "thumb2", "calls", "0x8000000", "corrections of"):
+        assert wanted in out
+    code, out, _ = cli("inspect", "b", "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["message_type"] for line in lines] == ["bundle", "mode", "block", "summary"]
+    mode, block, summary = lines[1:]
+    assert mode["pages"] == 16
+    assert "predicted_bytes" not in mode
+    assert [column["column"] for column in block["columns"]] == ["literals", "gaps", "values"]
+    columns = sum(column["coded_bytes"] for column in block["columns"])
+    assert summary["head_bytes"] + 1 + columns == summary["bundle_bytes"] == Path("b").stat().st_size
+    code, out, _ = cli("inspect", "b", "--json", "--old", "old")
+    mode = json.loads(out.splitlines()[1])
+    assert mode["predicted_bytes"] > 4 * mode["missed_bytes"]
+
+
+@pytest.mark.parametrize(("old", "code", "message"), [("new", 61, "another one or damaged"), ("none", 62, "none")])
+def test_inspect_with_the_wrong_old_image(cli: Callable[..., Any], old: str, code: int, message: str) -> None:
+    spec = FirmwareSpec("aarch64", 32 << 10, 3)
+    Path("old").write_bytes(synthesise_bytes(spec))
+    Path("new").write_bytes(synthesise_bytes(with_edit(spec, KnownEdit.INSERT_FUNCTION)))
+    cli("diff", "old", "new", "-o", "b")
+    found, _, err = cli("inspect", "b", "--old", old)
+    assert found == code
+    assert message in err
+
+
+def test_inspect_of_a_damaged_bundle(cli: Callable[..., Any]) -> None:
+    cli("diff", "old", "new", "-o", "b")
+    data = bytearray(Path("b").read_bytes())
+    data[-1] ^= 1
+    Path("b").write_bytes(data)
+    code, out, err = cli("inspect", "b")
+    assert code == 60
+    assert "cut short or damaged" in err
+    assert out == ""
