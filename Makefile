@@ -5,13 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 FUZZ_SECONDS ?= 60
+CASES ?= 100000
+SEED ?= 1
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 RELEASE := sample_images/os7.toml
 IMAGES := sample_images/images
 ROOT := keys/public/root.json
 KERNEL := $(wildcard packager/vehicle/*.c packager/vehicle/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sample-images keys release build verify cars test test-full fuzz lint types architecture format lock clean bench-delta bench-apply
+.PHONY: help setup sample-images keys release build verify cars test test-full fuzz lint types architecture format lock clean bench-delta bench-apply random-cases vehicle-wheel vehicle-wheel-test
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -72,6 +75,27 @@ fuzz: ## Fuzz the C kernel and core, FUZZ_SECONDS each (needs clang with libFuzz
 bench-apply: $(VENV)/installed-bench ## Measure how fast bundles are applied, beside peers and the hashes alone: CORPUS=DIR ARGS=--help
 	$(BIN)/python -m tests.perf.bench_apply $(if $(CORPUS),--corpus $(CORPUS)) --json $(OUT)/bench-apply.json $(ARGS)
 
+random-cases: setup ## Apply the bundles of random image pairs: CASES=100000 SEED=1 JOBS=2
+	$(BIN)/python -m tests.perf.random_cases --cases $(CASES) --seed $(SEED) --jobs $(JOBS)
+
+VEHICLE_STAGE := $(OUT)/vehicle-wheel/source
+
+$(VEHICLE_STAGE)/pyproject.toml: packager/__init__.py $(wildcard packager/vehicle/*) docs/vehicle-library.md LICENSE
+	rm -rf $(OUT)/vehicle-wheel
+	mkdir -p $(VEHICLE_STAGE)/packager/vehicle
+	cp packager/__init__.py $(VEHICLE_STAGE)/packager
+	cp $(filter-out %.so %/__pycache__,$(wildcard packager/vehicle/*)) $(VEHICLE_STAGE)/packager/vehicle
+	cp LICENSE $(VEHICLE_STAGE)
+	cp docs/vehicle-library.md $(VEHICLE_STAGE)/README.md
+	mv $(VEHICLE_STAGE)/packager/vehicle/wheel.toml $@
+
+vehicle-wheel: setup $(VEHICLE_STAGE)/pyproject.toml ## Build packager.vehicle as a wheel of its own, in out/vehicle-wheel
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w $(OUT)/vehicle-wheel $(VEHICLE_STAGE)
+	@ls $(OUT)/vehicle-wheel/*.whl
+
+vehicle-wheel-test: vehicle-wheel ## Install that wheel in an empty environment and run the vehicle's tests there
+	.ci/vehicle-wheel-test $(OUT)/vehicle-wheel
+
 lint: setup ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -86,9 +110,10 @@ format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: setup ## Renew .ci/*requirements.txt from pyproject.toml (needs uv)
+lock: setup $(VEHICLE_STAGE)/pyproject.toml ## Renew .ci/*requirements.txt from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q -o .ci/requirements.txt
 	uv pip compile --group bench --constraints .ci/requirements.txt --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q -o .ci/bench-requirements.txt
+	uv pip compile $(VEHICLE_STAGE)/pyproject.toml --group $(VEHICLE_STAGE)/pyproject.toml:test --constraints .ci/requirements.txt --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -q -o .ci/vehicle-requirements.txt
 
 clean: ## Remove what was made, but not keys and images
 	rm -rf $(OUT) $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,34 @@
+"""A pytest plug-in for `.ci/vehicle-wheel-test`: `packager.vehicle` from the installed wheel, the makers of test bundles from the checkout.
+
+`packager.diff.bsdiff`, which needs bsdiff4, is replaced by an aligner that finds unchanged beginnings and ends.
+"""
+
+import os.path
+import sys
+from pathlib import Path
+from types import ModuleType
+
+PROJECT = Path(__file__).resolve().parent.parent
+before = list(sys.path)
+sys.path[:] = [entry for entry in before if Path(entry).resolve() != PROJECT]  # pytest has put the checkout there
+import packager  # noqa: E402
+import packager.vehicle  # noqa: E402
+from packager.vehicle.segments import Segment  # noqa: E402
+
+sys.path[:] = before
+
+
+def segments(old: bytes, new: bytes) -> list[Segment]:
+    """Stand in for `packager.diff.bsdiff.segments`."""
+    first = len(os.path.commonprefix((old, new)))
+    last = min(len(os.path.commonprefix((old[::-1], new[::-1]))), min(len(old), len(new)) - first)
+    found = [Segment(0, 0, first), Segment(len(new) - last, len(old) - last, last)]
+    return [segment for segment in found if segment.length_bytes]
+
+
+if Path(packager.vehicle.__file__).resolve() == PROJECT / "packager/vehicle/__init__.py":
+    sys.exit(f"packager.vehicle comes from {packager.vehicle.__file__}, expected the installed wheel")
+packager.__path__.append(str(PROJECT / "packager"))
+stand_in = ModuleType("packager.diff.bsdiff")
+stand_in.segments = segments
+sys.modules[stand_in.__name__] = stand_in
