@@ -19,15 +19,18 @@ from dataclasses import dataclass
 
 from packager.bundle.encoder import EncodedBundle, Label, encode
 from packager.diff.engine import NO_ALIGNMENT, Engine, align
+from packager.diff.prediction import Mode
 from packager.model.errors import BudgetError
 from packager.vehicle.applier import Applier
 from packager.vehicle.blocks import NoOldImage, OldImage
 from packager.vehicle.head import Head, SignedHead, read_head
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
-from packager.vehicle.instructions import InstructionSet
+from packager.vehicle.instructions import ALL_GROUPS, InstructionSet
 from packager.vehicle.profile import KIB, Coder, UpdateProfile
+from packager.vehicle.segments import Segment
 from tests.faulty_storage import MemoryFile
+from tests.predicted_bundles import follow
 from tests.predicted_cases import code
 
 CASES_PER_TASK = 200
@@ -55,8 +58,11 @@ def make_case(seed: int, number: int) -> Case:
     """Make a case of nothing but its numbers."""
     chance = random.Random(f"{seed}/{number}")
     largest = chance.choice((300, 2000, 6000, 6000, 12_000)) if chance.random() < 0.985 else 64 * KIB
-    old = _old_image(chance, largest)
-    new = _new_image(chance, old, largest)
+    if chance.random() < 0.04:
+        old, new = _linked_images(chance, chance.choice((3000, 6000, 9000)))
+    else:
+        old = _old_image(chance, largest)
+        new = _new_image(chance, old, largest)
     is_full = chance.random() < 0.08
     block_bytes = chance.choice((None, 4 * KIB, 4 * KIB, 8 * KIB, 64 * KIB))
     in_place = not is_full and chance.random() < 0.3
@@ -132,6 +138,23 @@ def _new_image(chance: random.Random, old: bytes, largest: int) -> bytes:
         else:
             made += _fresh(chance, kind, chance.randint(1, max(largest // 4, 1)))
     return bytes(made[: 2 * largest]) or b"\0"
+
+
+def _linked_images(chance: random.Random, length_bytes: int) -> tuple[bytes, bytes]:
+    """Return code, and what a linker would make of it with other code put in: every reference leads where it led."""
+    instruction_set = chance.choice(tuple(InstructionSet))
+    old = _library(chance.randrange(8), instruction_set)[:length_bytes].ljust(length_bytes, b"\0")
+    segments = []
+    shift = old_at = 0
+    for _ in range(chance.randint(1, 4)):
+        end = min(old_at + chance.randrange(0, length_bytes, 4), length_bytes)
+        segments.append(Segment(old_at + shift, old_at, end - old_at))
+        shift += 4 * chance.randint(0, 40)
+        old_at = end
+    segments.append(Segment(old_at + shift, old_at, length_bytes - old_at))
+    mode = Mode(instruction_set, ALL_GROUPS, chance.choice((0, 0x08000000)))
+    new = follow(old, mode, [segment for segment in segments if segment.length_bytes], length_bytes + shift)
+    return old, bytes(new)
 
 
 def _add_to_words(chance: random.Random, piece: bytearray) -> None:
