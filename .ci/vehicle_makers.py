@@ -1,9 +1,9 @@
+# ruff: noqa: INP001
 """A pytest plug-in for `.ci/vehicle-wheel-test`: `packager.vehicle` from the installed wheel, the makers of test bundles from the checkout.
 
 `packager.diff.bsdiff`, which needs bsdiff4, is replaced by an aligner that finds unchanged beginnings and ends.
 """
 
-import os.path
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -18,10 +18,15 @@ from packager.vehicle.segments import Segment  # noqa: E402
 sys.path[:] = before
 
 
+def alike(one: bytes, other: bytes) -> int:
+    """Return how many bytes both begin with."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
 def segments(old: bytes, new: bytes) -> list[Segment]:
     """Stand in for `packager.diff.bsdiff.segments`."""
-    first = len(os.path.commonprefix((old, new)))
-    last = min(len(os.path.commonprefix((old[::-1], new[::-1]))), min(len(old), len(new)) - first)
+    first = alike(old, new)
+    last = min(alike(old[::-1], new[::-1]), min(len(old), len(new)) - first)
     found = [Segment(0, 0, first), Segment(len(new) - last, len(old) - last, last)]
     return [segment for segment in found if segment.length_bytes]
 

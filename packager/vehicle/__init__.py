@@ -1,6 +1,86 @@
 """The verification core that every car carries.
 
-Two rings. The inner one (this package's modules except those named next) verifies and applies bundles; it needs only the standard
-library, `zstandard` and the compiled kernel. The outer one (`trust`, `fetch`, `home`, `install`, `cli`) adds TUF metadata and HTTP.
-The byte format is specified in ``FORMAT.md`` beside this file.
+Two rings. The inner one verifies and applies bundles; it needs only the standard library, `zstandard` and, if there, the compiled kernel:
+
+- `head`, `manifest`, `index`, `segments`, `predictors`, `instructions`, `spills`, `wire`: what a bundle says, read from authentic bytes;
+- `applier`, `blocks`, `codec`, `predicted`, `kernel` (`_native`, `_pure`, `_pure_predict`): from blobs to verified blocks;
+- `destination`, `inplace`, `journal`, `storage`: where blocks go, through power cuts;
+- `pull`, `batch`: bundles from files and streams, one or many;
+- `identity`, `profile`, `table`, `targets`, `errors`, `version`: the words that all of them share.
+
+The outer ring adds trust and transport, with `tuf`, `securesystemslib`, `cryptography` and `urllib3`:
+
+- `trust`, `signatures`, `delegations`, `metadata_json`, `metadata_store`: TUF metadata;
+- `fetch`: HTTP;
+- `home`, `state`, `selection`, `preflight`, `preparation`, `repair`, `install`: the update of a whole vehicle;
+- `cli`, `cli_output`, `cli_reports`: the program `packager-vehicle`.
+
+The names below are the interface for integrators, described in ``docs/vehicle-library.md``; the errors are in `packager.vehicle.errors`.
+They are imported when they are first used: who uses names of the inner ring alone never imports the outer one. The byte format is specified
+in ``FORMAT.md`` beside this file. Messages go to the logger ``packager.vehicle``, nowhere by default.
 """
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from packager.vehicle.applier import Applier, Progress
+    from packager.vehicle.blocks import NoOldImage
+    from packager.vehicle.errors import VehicleError
+    from packager.vehicle.fetch import HttpFetcher
+    from packager.vehicle.head import SignedHead, read_head
+    from packager.vehicle.home import open_home
+    from packager.vehicle.identity import Digest
+    from packager.vehicle.install import status, update
+    from packager.vehicle.profile import UpdateProfile
+    from packager.vehicle.pull import apply_stream
+    from packager.vehicle.storage import FileOnDisk
+
+__all__ = [
+    "Applier",
+    "Digest",
+    "FileOnDisk",
+    "HttpFetcher",
+    "NoOldImage",
+    "Progress",
+    "SignedHead",
+    "UpdateProfile",
+    "VehicleError",
+    "apply_stream",
+    "open_home",
+    "read_head",
+    "status",
+    "update",
+]
+
+_MODULES: Final = {
+    "Applier": "applier",
+    "Digest": "identity",
+    "FileOnDisk": "storage",
+    "HttpFetcher": "fetch",
+    "NoOldImage": "blocks",
+    "Progress": "applier",
+    "SignedHead": "head",
+    "UpdateProfile": "profile",
+    "VehicleError": "errors",
+    "apply_stream": "pull",
+    "open_home": "home",
+    "read_head": "head",
+    "status": "install",
+    "update": "install",
+}
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

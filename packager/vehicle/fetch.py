@@ -4,6 +4,7 @@ A server may ignore `Range` (``python -m http.server`` does): then what was aske
 is refused, so that no decompressor sees unauthenticated bytes; redirects stay on the host that was configured.
 """
 
+import logging
 import re
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -22,6 +23,7 @@ CHUNK_BYTES: Final = 1 << 16
 CONNECT_TIMEOUT_S: Final = 10.0
 READ_TIMEOUT_S: Final = 30.0
 MAX_REDIRECTS: Final = 3
+_LOG: Final = logging.getLogger(__name__)
 RETRY_DELAYS_S: Final = (0.2, 1.0, 3.0)
 """Pauses before the attempts after the first; progress starts the count again."""
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
@@ -127,6 +129,7 @@ class HttpFetcher:
         delay_s = next(attempts, None)
         if delay_s is None:
             raise error
+        _LOG.warning("%s; trying again in %.1f s", error, delay_s)
         self._sleep(delay_s)
 
     def _fetch_once(self, path: str, max_bytes: int) -> bytes:

@@ -6,6 +6,7 @@ next run goes on with them first. What was prepared stays, so that nothing is do
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from packager.vehicle.selection import Offer, go_on, select
 from packager.vehicle.state import Begun, EcuState
 from packager.vehicle.targets import BundleTarget, ImageTarget
 
+_LOG: Final = logging.getLogger(__name__)
 SPARE_SPACE_BYTES: Final = 1 << 20
 """Kept free for metadata, journals and state."""
 
@@ -110,6 +112,7 @@ def update(
     with home.lock():
         counting = _CountingFetcher(metadata)
         trusted = refresh(home.metadata, counting, now)
+        _LOG.info("metadata is trusted, %d bytes read", counting.read_bytes)
 
         def do(offer: Offer, state: EcuState) -> EcuUpdate:
             with _named(offer.ecu):
@@ -183,6 +186,7 @@ def _finish_begun(
                 finished[ecu.name] = replace(do(offer, state), note=f"finished {state.begun.bundle.version} first")
             except (NotFoundError, IncompatibleError, CorruptError) as error:
                 note = f"what was begun can't be finished: {error}"
+                _LOG.warning("ECU %s: %s", ecu.name, note)
                 finished[ecu.name] = EcuUpdate(offer, None, 0, 0.0, note)
             else:
                 _switch(home, [offer])
@@ -242,6 +246,9 @@ def _switch(home: VehicleHome, offers: list[Offer]) -> None:
         after[offer.ecu.name] = EcuState(slot, counter, offer.image.image)
     if after != before:
         home.write_state(after)
+        _LOG.info(
+            "switched: %s", ", ".join(offer.ecu.name for offer in offers if offer.bundles) or "release counters only"
+        )
     for offer in offers:  # of all ECUs: a cut between switch and this must not leave one for ever
         home.files.remove(home.journal_name(offer.ecu))
         if not offer.ecu.profile.spare_slot:

@@ -1,9 +1,10 @@
 """Prepares one ECU: a bundle's head first, checked before a blob is taken, then the new image in the spare slot, or over the old one."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from packager.vehicle.applier import Applier, Progress
 from packager.vehicle.blocks import NoOldImage, OldImage
@@ -21,6 +22,7 @@ from packager.vehicle.state import Begun, EcuState
 from packager.vehicle.storage import FileOnDisk
 from packager.vehicle.targets import BundleTarget
 
+_LOG: Final = logging.getLogger(__name__)
 OnProgress = Callable[[str, Progress], None]
 """Told the ECU's name and how far its bundle is."""
 
@@ -99,10 +101,13 @@ def prepare(
         TemporaryError: The bundle can't be had now.
     """
     start_s = clock_s()
+    name = offer.ecu.name
     if offer.image is None or not offer.bundles:
+        _LOG.info("ECU %s: nothing to do", name)
         return EcuUpdate(offer, None, 0, 0.0, offer.note)
     if holds_image(home, offer.ecu, target_slot(offer.ecu, state), offer.image.image):
         place = "spare slot" if offer.ecu.profile.spare_slot else "slot"
+        _LOG.info("ECU %s: the new image is in the %s already", name, place)
         return EcuUpdate(offer, None, 0, clock_s() - start_s, f"was in the {place} already")
     ways = find_ways(home, offer, state, source)
     notes = [ways.note] if ways.note else []
@@ -116,6 +121,7 @@ def prepare(
                 is_gone = not isinstance(error, IncompatibleError)
                 if is_last or (is_gone and (state.begun is None or state.begun.bundle != bundle)):
                     raise
+                _LOG.warning("ECU %s: %s can't be used, the next bundle is tried: %s", name, bundle.path, error)
                 notes.append(str(error))
                 downloaded_bytes += reader.read_bytes
                 continue
@@ -128,6 +134,8 @@ def prepare(
             repaired = repair.blocks
             downloaded_bytes += repair.read_bytes
             notes.append(f"{repaired} blocks from the full bundle")
+            _LOG.warning("ECU %s: the old image is damaged, %d blocks came from the full bundle", name, repaired)
+        _LOG.info("ECU %s: %s is in its slot and verified, %d bytes read", name, offer.image.version, downloaded_bytes)
         return EcuUpdate(offer, bundle, downloaded_bytes, clock_s() - start_s, "; ".join(notes), repaired)
     raise AssertionError("unreachable: the last bundle returns or raises")
 
@@ -167,6 +175,8 @@ def _apply(task: _Task, head: Head, reader: "_BundleReader", repair: BlockRepair
                 repair=repair,
             )
         )
+        at = applier.progress
+        _LOG.info("ECU %s: %s from byte %d of %d", ecu.name, task.bundle.path, at.bundle_bytes_done, at.bundle_bytes)
         for chunk in reader.chunks_from(applier.next_offset):
             applier.feed(chunk)
         applier.finish()
