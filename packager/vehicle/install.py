@@ -87,6 +87,7 @@ def update(
     *,
     workers: int = 1,
     on_progress: OnProgress | None = None,
+    cancelled: Callable[[], bool] | None = None,
     clock_s: Callable[[], float] = time.monotonic,
 ) -> UpdateReport:
     """Bring every ECU to the newest image of its hardware, all or none.
@@ -98,6 +99,7 @@ def update(
         now: The time, UTC.
         workers: Threads that decode.
         on_progress: Told after each block.
+        cancelled: Asked before each block; True stops.
         clock_s: Measures durations.
 
     Raises:
@@ -106,6 +108,7 @@ def update(
         IncompatibleError: No bundle suits an ECU.
         ResourceError: Space or the file system falls short.
         TemporaryError: The repository can't be read now, or another updater is at work.
+        CancelledError: `cancelled` said so; the next update goes on from there.
         In each case no ECU switches.
     """
     start_s = clock_s()
@@ -116,7 +119,7 @@ def update(
 
         def do(offer: Offer, state: EcuState) -> EcuUpdate:
             with _named(offer.ecu):
-                return prepare(home, offer, state, bundles, workers, on_progress, clock_s)
+                return prepare(home, offer, state, bundles, workers, on_progress, clock_s, cancelled)
 
         finished = _finish_begun(home, trusted, do)
         states = _states(home)

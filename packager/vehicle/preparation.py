@@ -63,6 +63,7 @@ class _Task:
     bundle: BundleTarget
     workers: int
     on_progress: OnProgress | None
+    cancelled: Callable[[], bool] | None
 
     @property
     def ecu(self) -> Ecu:
@@ -78,6 +79,7 @@ def prepare(
     workers: int,
     on_progress: OnProgress | None,
     clock_s: Callable[[], float],
+    cancelled: Callable[[], bool] | None = None,
 ) -> EcuUpdate:
     """Bring the new image into the spare slot, or over the old image where there is none, verified by reading it back.
 
@@ -92,6 +94,7 @@ def prepare(
         workers: Threads that decode.
         on_progress: Told after each block.
         clock_s: Measures durations.
+        cancelled: Asked before each block; True stops.
 
     Raises:
         CorruptError: The bundle is damaged.
@@ -99,6 +102,7 @@ def prepare(
         IncompatibleError: No bundle suits the ECU, or repair takes more bytes than the signed policy allows.
         ResourceError: The slots can't be read or written.
         TemporaryError: The bundle can't be had now.
+        CancelledError: `cancelled` said so; what is finished stays.
     """
     start_s = clock_s()
     name = offer.ecu.name
@@ -127,7 +131,7 @@ def prepare(
                 continue
             check_head(head, bundle, offer)
             repair = _repair(offer, bundle, head, source)
-            _apply(_Task(home, offer, state, bundle, workers, on_progress), head, reader, repair)
+            _apply(_Task(home, offer, state, bundle, workers, on_progress, cancelled), head, reader, repair)
             downloaded_bytes += reader.read_bytes
         repaired = 0
         if repair is not None and repair.blocks:
@@ -171,6 +175,7 @@ def _apply(task: _Task, head: Head, reader: "_BundleReader", repair: BlockRepair
                 journal=journal,
                 workers=task.workers,
                 on_progress=None if on_progress is None else lambda progress: on_progress(ecu.name, progress),
+                cancelled=task.cancelled,
                 destination=place,
                 repair=repair,
             )
