@@ -22,7 +22,7 @@ from packager.vehicle.identity import ImageId
 from packager.vehicle.index import BlockRecord
 from packager.vehicle.journal import Journal
 from packager.vehicle.manifest import Op
-from packager.vehicle.storage import StoredFile
+from packager.vehicle.storage import FileOnDisk, StoredFile
 
 SYNC_BYTES: Final = 8 << 20
 """Written bytes between two syncs; a cut costs at most this much decoding, no download."""
@@ -97,6 +97,7 @@ class Applier:
 
     Raises:
         ResourceError: Ten starts at the same block failed.
+        StateError: The old image and the slot are one file; only an in-place bundle may overwrite what it reads.
     """
 
     def __init__(
@@ -113,6 +114,13 @@ class Applier:
         destination: Destination | None = None,
         repair: Callable[[BlockRecord], memoryview] | None = None,
     ) -> None:
+        if (
+            destination is None
+            and isinstance(old, FileOnDisk)
+            and isinstance(slot, FileOnDisk)
+            and old.is_same_as(slot)
+        ):
+            raise StateError("the old image and the slot are one file, expected two; it takes an in-place bundle")
         self._head = head
         self._bundle_bytes = head.bundle_bytes
         self._old = old

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packager.vehicle.applier import Applier, Progress
 from packager.vehicle.blocks import NoOldImage, OldImage
-from packager.vehicle.errors import IncompatibleError, ResourceError, VehicleError
+from packager.vehicle.errors import IncompatibleError, ResourceError, StateError, VehicleError
 from packager.vehicle.head import SignedHead, read_head
 from packager.vehicle.identity import ImageId
 from packager.vehicle.profile import UpdateProfile
@@ -111,6 +111,13 @@ def apply_many(
             raise
 
 
+def _is_one_file(old: Path, slot: Path) -> bool:
+    try:
+        return old.samefile(slot)
+    except OSError:  # one of them is not there
+        return False
+
+
 def _weight(task: Task) -> int:
     """Return about how long a task takes: the last one to end is what one waits for."""
     weight = 0
@@ -135,6 +142,8 @@ def _apply(
         head = read_head(data, task.signed, task.profile)
         if head.manifest.in_place:
             raise IncompatibleError(f"{task.bundle}: is installed in place, expected one for a spare slot")
+        if task.old is not None and _is_one_file(task.old, task.slot):  # before the slot is cut to its new length
+            raise StateError(f"{task.slot}: is the old image, too, expected a slot of its own")
         old: OldImage = NoOldImage() if task.old is None else stack.enter_context(FileOnDisk.open(task.old))
         slot = stack.enter_context(FileOnDisk.open(task.slot, head.manifest.new.length_bytes))
         applier = stack.enter_context(

@@ -20,6 +20,8 @@ SLOT_BYTES: Final = 4096
 JOURNAL_BYTES: Final = 2 * SLOT_BYTES
 MAX_FAILURES: Final = 10
 """Starts at the same block without progress, after which the update stops until it is given another bundle."""
+MAX_SEQUENCE: Final = 1 << 63
+"""No update writes as many entries: a larger number is damage, and would leave none for the next entry."""
 _NO_INTENT: Final = 0xFFFFFFFF
 _BODY_BYTES: Final = len(MAGIC) + 8 + 3 * DIGEST_BYTES + 4 + 4 + 1
 
@@ -129,6 +131,6 @@ class Journal:
         sequence = cursor.uint(8)
         binding = Binding(*(Digest(bytes(cursor.take(DIGEST_BYTES))) for _ in range(3)))
         position, intent, failures = cursor.uint(4), cursor.uint(4), cursor.uint(1)
-        if binding != self._binding:
+        if binding != self._binding or sequence >= MAX_SEQUENCE:
             return None
         return slot, JournalEntry(sequence, position, None if intent == _NO_INTENT else intent, failures)

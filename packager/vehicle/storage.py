@@ -109,6 +109,10 @@ class FileOnDisk:
         """Length of the file when it was opened."""
         return self._length_bytes
 
+    def is_same_as(self, other: "FileOnDisk") -> bool:
+        """Tell whether both are one file or partition, under whatever names."""
+        return os.path.sameopenfile(self._descriptor, other._descriptor)  # noqa: SLF001 - of the same class
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """See `StoredFile.read_into`."""
         done = 0
