@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "_native_predict.h"
+#include "_native_segments.h"
 #include "delta.h"
 
 enum {
@@ -206,13 +207,19 @@ static PyObject *apply_delta(PyObject *module, PyObject *arguments)
 PyDoc_STRVAR(apply_delta_doc, "apply_delta(out, source, pieces, literals, controls, values, /)\n--\n\n"
                               "Make one block from its source, residuals and literals. See packager.vehicle._pure.apply_delta.");
 
+PyDoc_STRVAR(segments_doc, "See the function of the same name in packager.vehicle._pure_segments.");
 PyDoc_STRVAR(predict_doc, "See the function of the same name in packager.vehicle._pure_predict.");
 
 static PyMethodDef methods[] = {
-    {"apply_delta", apply_delta, METH_VARARGS, apply_delta_doc},
     {"add_units", ota_py_add_units, METH_VARARGS, predict_doc},
+    {"address_map", ota_py_address_map, METH_VARARGS, segments_doc},
+    {"apply_delta", apply_delta, METH_VARARGS, apply_delta_doc},
+    {"cut_pieces", ota_py_cut_pieces, METH_VARARGS, segments_doc},
     {"label_block", ota_py_label_block, METH_VARARGS, predict_doc},
     {"label_source", ota_py_label_source, METH_VARARGS, predict_doc},
+    {"plan_reads", ota_py_plan_reads, METH_VARARGS, segments_doc},
+    {"read_segments", ota_py_read_segments, METH_VARARGS, segments_doc},
+    {"scatter", ota_py_scatter, METH_VARARGS, segments_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,3 +1,4 @@
+from array import array
 from collections.abc import Sequence
 
 from packager.vehicle._pure_predict import Context
@@ -23,3 +24,28 @@ def add_units(
     unit: int,
     /,
 ) -> None: ...
+def read_segments(
+    gaps: bytes | memoryview,
+    lengths: bytes | memoryview,
+    diagonals: bytes | memoryview,
+    count: int,
+    old_bytes: int,
+    new_bytes: int,
+    /,
+) -> tuple[array[int], array[int], array[int]]: ...
+def cut_pieces(
+    new_offsets: array[int], old_offsets: array[int], lengths: array[int], start: int, end: int, /
+) -> tuple[array[int], array[int], int]: ...
+def plan_reads(triples: array[int], near_bytes: int, room_bytes: int, /) -> tuple[array[int], array[int]]: ...
+def scatter(
+    source: bytearray | memoryview,
+    buffer: bytes | bytearray | memoryview,
+    low: int,
+    moves: array[int],
+    first: int,
+    last: int,
+    /,
+) -> None: ...
+def address_map(
+    new_offsets: array[int], old_offsets: array[int], lengths: array[int], /
+) -> tuple[array[int], array[int]]: ...

@@ -121,18 +121,20 @@ PyObject *ota_py_label_source(PyObject *module, PyObject *arguments)
         const uint8_t *triple = pieces.buf;
         size_t count = (size_t)pieces.len / (3 * sizeof(uint64_t)), at = 0, index;
 
+        Py_BEGIN_ALLOW_THREADS /* once for all pieces: there may be thousands, and each time another thread may take the interpreter */
         for (index = 0; index < count; index++, triple += 3 * sizeof(uint64_t)) {
             uint64_t numbers[3];
 
             memcpy(numbers, triple, sizeof numbers);
             if (numbers[1] > (size_t)source.len - at) {
-                raise_corrupt("predicted block: a piece leaves the source");
                 break;
             }
-            Py_BEGIN_ALLOW_THREADS
             ota_label(&context.predictors, OTA_LABEL_OLD, (uint8_t *)source.buf + at, (size_t)numbers[1], numbers[0], numbers[2]);
-            Py_END_ALLOW_THREADS
             at += (size_t)numbers[1];
+        }
+        Py_END_ALLOW_THREADS
+        if (index < count) {
+            raise_corrupt("predicted block: a piece leaves the source");
         }
         release(&context);
         result = index == count ? Py_NewRef(Py_None) : NULL;

@@ -5,7 +5,6 @@ the output. Decoding is unreachable before both hashes held.
 """
 
 import hashlib
-from array import array
 from typing import Final, Protocol
 
 from packager.vehicle import kernel
@@ -15,11 +14,13 @@ from packager.vehicle.head import Head
 from packager.vehicle.index import BlockRecord
 from packager.vehicle.manifest import READS_OLD, READS_SEGMENTS, Op
 from packager.vehicle.predicted import OldPart, make_predicted
-from packager.vehicle.segments import Segment
+from packager.vehicle.segments import NO_PIECES, Pieces
 from packager.vehicle.wire import Cursor
 
 GATHER_BYTES: Final = 1 << 16
 """Short pieces that lie within this many old bytes are read with one call."""
+NEAR_BYTES: Final = 1 << 14
+"""If at most this much lies between two of them: copying it in vain costs less than one more call."""
 KEPT_BYTES: Final = 1 << 20
 """Longest old part whose buffer is used again."""
 _NOTHING: Final = memoryview(b"")
@@ -116,7 +117,7 @@ def make_block(
     if len(blob) != record.blob_bytes or hashlib.sha256(blob).digest() != record.blob_digest:
         raise CorruptError(f"{what}: its blob of {len(blob)} bytes is not the signed one; fetch it again")
     start, end = head.manifest.block_range(record.block)
-    pieces = head.segments.pieces(start, end) if record.op in READS_SEGMENTS else []
+    pieces = head.segments.cut(start, end) if record.op in READS_SEGMENTS else NO_PIECES
     source, whole = _NOTHING, _NOTHING
     if record.op in READS_OLD:
         source, whole = _read_source(head, record, pieces, old, workspace)
@@ -135,19 +136,19 @@ def check_old_part(head: Head, record: BlockRecord, old: OldImage, workspace: Wo
     """
     if record.op in READS_OLD:
         start, end = head.manifest.block_range(record.block)
-        pieces = head.segments.pieces(start, end) if record.op in READS_SEGMENTS else []
+        pieces = head.segments.cut(start, end) if record.op in READS_SEGMENTS else NO_PIECES
         _read_source(head, record, pieces, old, workspace or Workspace())
 
 
 def _read_source(
-    head: Head, record: BlockRecord, pieces: list[Segment], old: OldImage, workspace: Workspace
+    head: Head, record: BlockRecord, pieces: Pieces, old: OldImage, workspace: Workspace
 ) -> tuple[memoryview, memoryview]:
     """Read and check the old part: the window, or the pieces one after the other.
 
     Returns:
         It, and the whole old image where that is what was checked, else nothing.
     """
-    length_bytes = record.window_bytes if record.op is Op.WINDOW else sum(piece.length_bytes for piece in pieces)
+    length_bytes = record.window_bytes if record.op is Op.WINDOW else pieces.length_bytes
     if length_bytes > head.manifest.max_source_bytes:
         raise CorruptError(
             f"block {record.block}: reads {length_bytes} old bytes, expected at most {head.manifest.max_source_bytes}"
@@ -159,8 +160,10 @@ def _read_source(
         _check_source(record, whole, head.manifest.old.digest.value)
         if record.op is Op.WINDOW:
             return whole[record.window_offset : record.window_offset + record.window_bytes], whole
-        joined = bytearray().join(whole[p.old_offset : p.old_offset + p.length_bytes] for p in pieces)
-        return memoryview(joined), whole
+        joined = memoryview(bytearray(length_bytes))
+        _, moves = kernel.plan_reads(pieces.triples, NEAR_BYTES, GATHER_BYTES)
+        kernel.scatter(joined, whole, 0, moves, 0, len(moves) // 3)
+        return joined, whole
     source = workspace.source(length_bytes)
     if record.op is Op.WINDOW:
         old.read_into(record.window_offset, source)
@@ -170,33 +173,16 @@ def _read_source(
     return source, _NOTHING
 
 
-def _gather(pieces: list[Segment], source: memoryview, old: OldImage, buffer: memoryview) -> None:
-    """Read the pieces, neighbours together: thousands of short ones would cost a call each."""
-    at = index = 0
-    count, room = len(pieces), len(buffer)
-    while index < count:
-        _, first, length_bytes = pieces[index]
-        low, high = first, first + length_bytes
-        end = index + 1
-        while end < count:  # comparisons instead of min and max: thousands of pieces come through here
-            _, old_offset, length_bytes = pieces[end]
-            lower = old_offset if old_offset < low else low
-            higher = old_offset + length_bytes
-            if higher < high:
-                higher = high
-            if higher - lower > room:
-                break
-            low, high = lower, higher
-            end += 1
-        if end - index == 1:
-            old.read_into(first, source[at : at + high - first])
-            at += high - first
+def _gather(pieces: Pieces, source: memoryview, old: OldImage, buffer: memoryview) -> None:
+    """Read the pieces, neighbours in the old image together: thousands of short ones would cost a call each."""
+    reads, moves = kernel.plan_reads(pieces.triples, NEAR_BYTES, len(buffer))
+    for low, length_bytes, first, last in zip(reads[0::4], reads[1::4], reads[2::4], reads[3::4], strict=True):
+        if last - first == 1:
+            at = moves[3 * first + 2]
+            old.read_into(low, source[at : at + length_bytes])
         else:
-            old.read_into(low, buffer[: high - low])
-            for _, old_offset, length_bytes in pieces[index:end]:
-                source[at : at + length_bytes] = buffer[old_offset - low : old_offset - low + length_bytes]
-                at += length_bytes
-        index = end
+            old.read_into(low, buffer[:length_bytes])
+            kernel.scatter(source, buffer, low, moves, first, last)
 
 
 def _check_source(record: BlockRecord, source: memoryview, expected: bytes) -> None:
@@ -214,7 +200,7 @@ def _decode(
     blob: memoryview,
     source: memoryview,
     whole: memoryview,
-    pieces: list[Segment],
+    pieces: Pieces,
     workspace: Workspace,
 ) -> tuple[memoryview, bytes]:
     """Decode, and hash what came out; reached only with an authentic blob and old part.
@@ -242,9 +228,6 @@ def _decode(
     else:
         columns = read_columns(Cursor(blob, what), what, manifest.max_decoded_bytes, manifest.limits)
         literals, controls, values = columns
-        flat = array("Q")
-        for piece in pieces:
-            flat.extend((piece.new_offset - start, piece.length_bytes))
         out = source if len(source) == length_bytes else workspace.output(length_bytes)
-        kernel.apply_delta(out, source, flat, literals, controls, values)
+        kernel.apply_delta(out, source, pieces.pairs, literals, controls, values)
     return out, hashlib.sha256(out).digest()

@@ -2,12 +2,17 @@
 
 import os
 
-from packager.vehicle import _pure, _pure_predict
+from packager.vehicle import _pure, _pure_predict, _pure_segments
 
 apply_delta = _pure.apply_delta
 label_source = _pure_predict.label_source
 label_block = _pure_predict.label_block
 add_units = _pure_predict.add_units
+read_segments = _pure_segments.read_segments
+cut_pieces = _pure_segments.cut_pieces
+plan_reads = _pure_segments.plan_reads
+scatter = _pure_segments.scatter
+address_map = _pure_segments.address_map
 NAME = _pure.NAME
 
 if not os.environ.get("PACKAGER_PURE"):
@@ -20,4 +25,9 @@ if not os.environ.get("PACKAGER_PURE"):
         label_source = _native.label_source
         label_block = _native.label_block
         add_units = _native.add_units
+        read_segments = _native.read_segments
+        cut_pieces = _native.cut_pieces
+        plan_reads = _native.plan_reads
+        scatter = _native.scatter
+        address_map = _native.address_map
         NAME = _native.NAME

@@ -4,7 +4,6 @@ FORMAT.md section 13. Reached only with an authentic blob and old part.
 """
 
 from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -13,7 +12,7 @@ from packager.vehicle._pure_predict import Context, Kind
 from packager.vehicle.codec import CodecLimits, read_column
 from packager.vehicle.errors import CorruptError
 from packager.vehicle.predictors import page_count
-from packager.vehicle.segments import Segment
+from packager.vehicle.segments import NO_PIECES, Pieces
 from packager.vehicle.wire import Cursor
 
 UNIT_MASK: Final = 3
@@ -43,7 +42,7 @@ def make_predicted(
     context: Context,
     blob: memoryview,
     what: str,
-    pieces: Sequence[Segment],
+    pieces: Pieces,
     old: OldPart,
     out: memoryview,
     start: int,
@@ -75,12 +74,8 @@ def make_predicted(
         raise CorruptError(f"{what}: its literals refer to the whole old image, which is not its old part")
     source = old.source
     if flags & WITHOUT_PIECES:
-        pieces, source = (), source[:0]
-    triples, pairs = array("Q"), array("Q")
-    for new_offset, old_offset, length_bytes in pieces:
-        triples.extend((new_offset, length_bytes, old_offset))
-        pairs.extend((new_offset - start, length_bytes))
-    kernel.label_source(context, source, triples)
+        pieces, source = NO_PIECES, source[:0]
+    kernel.label_source(context, source, pieces.triples)
     if known == LITERALS_KNOW_OLD:
         label_whole(context, old.whole)
     window = {LITERALS_KNOW_SOURCE: source, LITERALS_KNOW_OLD: old.whole}.get(known, b"")
@@ -89,8 +84,8 @@ def make_predicted(
     gaps = read_column(cursor, what, max_decoded_bytes=left, limits=limits)
     values = read_column(cursor, what, max_decoded_bytes=left - len(gaps), limits=limits)
     cursor.end()
-    kernel.apply_delta(out, source, pairs, literals, b"", b"")
-    kernel.add_units(out, pairs, gaps, values, 1 << (flags & UNIT_MASK))
+    kernel.apply_delta(out, source, pieces.pairs, literals, b"", b"")
+    kernel.add_units(out, pieces.pairs, gaps, values, 1 << (flags & UNIT_MASK))
     kernel.label_block(context, Kind.UNLABEL, out, start)
 
 

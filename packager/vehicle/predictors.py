@@ -7,11 +7,12 @@ from array import array
 from collections.abc import Iterable
 from typing import Final
 
+from packager.vehicle import kernel
 from packager.vehicle._pure_predict import PAGE_LOG2, Context
 from packager.vehicle.codec import CodecLimits, read_column
 from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.instructions import ALL_GROUPS, InstructionSet
-from packager.vehicle.segments import Segment
+from packager.vehicle.segments import Segment, SegmentMap
 from packager.vehicle.wire import Cursor, unzigzag
 
 MAX_MODES: Final = 16
@@ -77,13 +78,5 @@ def address_map(segments: Iterable[Segment]) -> tuple["array[int]", "array[int]"
     Returns:
         Old offsets, ascending, and what is added from each on.
     """
-    starts, shifts = array("Q"), array("q")
-    end = 0
-    for segment in sorted(segments, key=lambda item: (item.old_offset, -item.length_bytes, item.new_offset)):
-        start = max(segment.old_offset, end)
-        last = segment.old_offset + segment.length_bytes
-        if last > start:
-            starts.append(start)
-            shifts.append(segment.new_offset - segment.old_offset)
-            end = last
-    return starts, shifts
+    made = segments if isinstance(segments, SegmentMap) else SegmentMap.of(segments)
+    return kernel.address_map(made.new_offsets, made.old_offsets, made.lengths)

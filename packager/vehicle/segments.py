@@ -5,18 +5,29 @@ delta block what it reads of the old image, and it is the address map of predict
 """
 
 from array import array
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
+from packager.vehicle import kernel
+from packager.vehicle._pure_segments import MAX_SEGMENT_BYTES
 from packager.vehicle.codec import CodecLimits, read_columns
 from packager.vehicle.errors import CorruptError
-from packager.vehicle.wire import Cursor, unzigzag
+from packager.vehicle.wire import Cursor
+
+__all__ = [
+    "EMPTY_MAP",
+    "MAX_SEGMENT_BYTES",
+    "NO_PIECES",
+    "SEGMENT_BYTES",
+    "Pieces",
+    "Segment",
+    "SegmentMap",
+    "parse_segments",
+]
 
 SEGMENT_BYTES: Final = 20
 """Memory of one segment: two 64-bit offsets and a 32-bit length."""
-MAX_SEGMENT_BYTES: Final = (1 << 32) - 1
 
 
 class Segment(NamedTuple):
@@ -25,6 +36,24 @@ class Segment(NamedTuple):
     new_offset: int
     old_offset: int
     length_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Segments cut to a block, as the kernel takes them: objects for thousands of them cost more than their hashes.
+
+    Attributes:
+        pairs: Offset in the block and length of each, flat.
+        triples: New offset, length and old offset of each, flat.
+        length_bytes: Length of all.
+    """
+
+    pairs: "array[int]"
+    triples: "array[int]"
+    length_bytes: int
+
+
+NO_PIECES: Final = Pieces(array("Q"), array("Q"), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +82,12 @@ class SegmentMap:
 
     def pieces(self, start: int, end: int) -> list[Segment]:
         """Return the segments within the new bytes `start` to `end`, cut at both."""
-        first = max(bisect_right(self.new_offsets, start) - 1, 0)
-        last = bisect_left(self.new_offsets, end)
-        found = list(map(Segment, self.new_offsets[first:last], self.old_offsets[first:last], self.lengths[first:last]))
-        if found and found[0].new_offset < start:  # without overlap, only the first and the last can be cut
-            new_offset, old_offset, length_bytes = found[0]
-            cut = start - new_offset
-            found[:1] = [Segment(start, old_offset + cut, length_bytes - cut)] if cut < length_bytes else []
-        if found and found[-1].new_offset + found[-1].length_bytes > end:
-            found[-1] = found[-1]._replace(length_bytes=end - found[-1].new_offset)
-        return found
+        triples = self.cut(start, end).triples
+        return list(map(Segment, triples[0::3], triples[2::3], triples[1::3]))
+
+    def cut(self, start: int, end: int) -> Pieces:
+        """Return the same as arrays."""
+        return Pieces(*kernel.cut_pieces(self.new_offsets, self.old_offsets, self.lengths, start, end))
 
 
 EMPTY_MAP: Final = SegmentMap(array("Q"), array("Q"), array("I"))
@@ -95,30 +120,5 @@ def parse_segments(
     count = cursor.varint()
     if count != max_segments:
         raise CorruptError(f"{what}: found {count} segments, expected the {max_segments} of the manifest")
-    columns = [Cursor(column, what) for column in read_columns(cursor, what, max_decoded_bytes, limits)]
-    gaps, lengths, diagonals = columns
-    segment_map = SegmentMap(array("Q"), array("Q"), array("I"))
-    new_offset = diagonal = 0
-    for index in range(count):
-        new_offset += gaps.varint()
-        length_bytes = lengths.varint()
-        diagonal += unzigzag(diagonals.varint())
-        old_offset = new_offset + diagonal
-        if not 1 <= length_bytes <= MAX_SEGMENT_BYTES:
-            raise CorruptError(f"{what}: segment {index} is {length_bytes} bytes long, expected 1 to 2**32 - 1")
-        if new_offset + length_bytes > new_length_bytes:
-            raise CorruptError(
-                f"{what}: segment {index} ends at new byte {new_offset + length_bytes}, but the image has {new_length_bytes}"
-            )
-        if old_offset < 0 or old_offset + length_bytes > old_length_bytes:
-            raise CorruptError(
-                f"{what}: segment {index} reads old bytes {old_offset} to {old_offset + length_bytes}, "
-                f"but the image has {old_length_bytes}"
-            )
-        segment_map.new_offsets.append(new_offset)
-        segment_map.old_offsets.append(old_offset)
-        segment_map.lengths.append(length_bytes)
-        new_offset += length_bytes
-    for column in columns:
-        column.end()
-    return segment_map
+    gaps, lengths, diagonals = read_columns(cursor, what, max_decoded_bytes, limits)
+    return SegmentMap(*kernel.read_segments(gaps, lengths, diagonals, count, old_length_bytes, new_length_bytes))

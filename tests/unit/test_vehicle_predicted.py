@@ -16,7 +16,7 @@ from packager.vehicle.instructions import Group, InstructionSet
 from packager.vehicle.predicted import OldPart, make_predicted
 from packager.vehicle.predictors import address_map, page_count, parse_predictors
 from packager.vehicle.profile import Coder
-from packager.vehicle.segments import Segment
+from packager.vehicle.segments import Segment, SegmentMap
 from packager.vehicle.wire import encode_varint, zigzag
 from tests.c.core import ROOT
 from tests.predicted_bundles import RAW_AND_ZSTD, arm32, behind_an_insertion, predicted, predicted_samples, thumb2
@@ -164,7 +164,7 @@ def make(blob: bytes, *, whole: bytes = b"", max_decoded_bytes: int = 100, lengt
     context = parse(section(b"\0\0"))
     out = bytearray(length_bytes)
     old = OldPart(memoryview(bytearray(b"abcdefgh")), memoryview(bytearray(whole)))
-    pieces = [Segment(2, 50, 8)]
+    pieces = SegmentMap.of([Segment(2, 50, 8)]).cut(0, length_bytes)
     make_predicted(
         context,  # type: ignore[arg-type]
         memoryview(blob),
