@@ -156,10 +156,17 @@ static int build_index(struct matcher *matcher)
     }
     memset(matcher->heads, 0xFF, sizeof(uint32_t) << matcher->bits);
     memset(matcher->long_heads, 0xFF, sizeof(uint32_t) << matcher->bits);
-    for (at = 0; (uint64_t)at + SEED <= matcher->old_bytes; at += matcher->stride) {
-        uint64_t value = load64(matcher->old + at);
-        uint32_t *head = &matcher->heads[hash(matcher, value)];
+    /* From the end, so that the first place of a seed is found first: from it a diagonal through periodic data lasts longest. */
+    for (at = places * matcher->stride; at > 0;) {
+        uint64_t value;
+        uint32_t *head;
 
+        at -= matcher->stride;
+        if ((uint64_t)at + SEED > matcher->old_bytes) {
+            continue;
+        }
+        value = load64(matcher->old + at);
+        head = &matcher->heads[hash(matcher, value)];
         matcher->previous[at / matcher->stride] = NOWHERE;
         if (!is_run(value) || at % RUN_STRIDE == 0) {
             matcher->previous[at / matcher->stride] = *head;

@@ -16,7 +16,7 @@ from packager.diff.matcher import Costs
 from packager.vehicle import kernel
 from packager.vehicle._pure_predict import PAGE_LOG2, Context, Kind, target_of
 from packager.vehicle.instructions import STEP_BYTES, TABLES, X86_PREFIXES, Form, Group, InstructionSet
-from packager.vehicle.predictors import address_map, page_count
+from packager.vehicle.predictors import address_map, fits_section, page_count
 from packager.vehicle.segments import Segment
 
 SAMPLE_BYTES: Final = 1 << 21
@@ -322,7 +322,8 @@ def _find_base(old: bytes, new: bytes, segments: Sequence[Segment], width: int) 
     if most < max(MIN_POINTER_HITS, len(sample) // 128):
         return None
     likely = [stretch for stretch in stretches if stretch[0] * 32 >= most * 31]
-    return max((_roundness(first, end), votes, -first) for votes, first, end in likely)[0][1]
+    base = max((_roundness(first, end), votes, -first) for votes, first, end in likely)[0][1]
+    return base if fits_section(base) else None
 
 
 def _roundness(first: int, end: int) -> tuple[int, int]:

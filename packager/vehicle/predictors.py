@@ -22,6 +22,11 @@ MAP_ENTRY_BYTES: Final = 16
 """Memory of one segment in the address map: two 64-bit numbers."""
 
 
+def fits_section(base: int) -> bool:
+    """Tell whether section 4 can hold a base: as a signed 64-bit number it has at most 62 bits and a sign."""
+    return base < 1 << 62 or (1 << 64) - (1 << 62) <= base < 1 << 64
+
+
 def page_count(new_length_bytes: int) -> int:
     """Return the number of pages of the new image."""
     return -(-new_length_bytes >> PAGE_LOG2)

@@ -14,9 +14,6 @@ from packager.vehicle.segments import Segment
 
 pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="no compiled matcher here")
 COSTS = Costs()
-starts_at_the_end = pytest.mark.xfail(
-    reason="the index starts with the last place of a seed, where a diagonal soon ends", strict=False
-)
 
 
 def check(found: Sequence[Segment], old: bytes, new: bytes) -> None:
@@ -120,7 +117,6 @@ def test_moved_pieces_are_all_found() -> None:
     assert covered(found) == equal(found, old, new) == len(new)
 
 
-@starts_at_the_end
 @pytest.mark.parametrize("fill", [0x00, 0xFF])
 def test_fill_of_another_length(fill: int) -> None:
     """A flash that is more or less full: the code is followed, and the fill costs next to no segments."""
@@ -143,7 +139,6 @@ def test_islands_in_fill() -> None:
     assert len(found) <= 620
 
 
-@starts_at_the_end
 @pytest.mark.parametrize("period", [2, 3, 7, 8, 9, 64, 255, 4096])
 def test_periodic_data_is_a_handful_of_segments(period: int) -> None:
     old = noise(period, period) * (300_000 // period)
