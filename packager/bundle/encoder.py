@@ -19,12 +19,11 @@ from packager.bundle.forms import (
     copy_form,
     delta_form,
     fill_form,
-    labels_form,
-    predicted_form,
     raw_form,
     window_form,
 )
 from packager.bundle.inplace import Range, arrange, without
+from packager.bundle.predicted_forms import labels_form, predicted_form
 from packager.bundle.writer import CodedBlock, Identity, WrittenBundle, write_bundle
 from packager.diff import zstd
 from packager.diff.engine import Alignment

@@ -4,19 +4,18 @@ After a first alignment both images are rewritten so that every reference holds 
 that only moved is equal, and the second alignment follows it further. All choices are made by counting equal bytes.
 """
 
-import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 from packager.diff import matcher
+from packager.diff.detection import ALWAYS, find_base, likely_sets
 from packager.diff.matcher import Costs
 from packager.vehicle import kernel
-from packager.vehicle._pure_predict import PAGE_LOG2, Context, Kind, target_of
-from packager.vehicle.instructions import STEP_BYTES, TABLES, X86_PREFIXES, Form, Group, InstructionSet
-from packager.vehicle.predictors import address_map, fits_section, page_count
+from packager.vehicle._pure_predict import PAGE_LOG2, Context, Kind
+from packager.vehicle.instructions import TABLES, X86_PREFIXES, Group, InstructionSet
+from packager.vehicle.predictors import address_map, page_count
 from packager.vehicle.segments import Segment
 
 SAMPLE_BYTES: Final = 1 << 21
@@ -24,11 +23,6 @@ SAMPLE_WINDOW_BYTES: Final = 1 << 15
 """Instruction set and groups are chosen on about this many bytes in all, in windows of this length."""
 MIN_GAIN_BYTES: Final = 24
 """Fewer bytes gained than this are not worth the bytes of a mode."""
-DENSITY_SAMPLES: Final = 16
-DENSITY_BYTES: Final = 1 << 13
-"""Calls are counted in this many samples of this length."""
-ALWAYS: Final = Group.CALLS | Group.PAIRS
-"""What every instruction set gains from most."""
 LIKELY_SETS: Final = 2
 LEAST_SHARE: Final = 32
 """A group must predict at least this part of what the groups before it do."""
@@ -37,11 +31,7 @@ REMATCHED_BYTES: Final = 4 << 20
 PAGE_GAIN_BYTES: Final = 4
 WHOLE_PAYS_FROM: Final = 4
 """The whole new image becomes labels at once if the pieces are at least this part of it: pieces are many."""
-POINTER_SAMPLE: Final = 2000
-MIN_POINTER_HITS: Final = 6
 _POINTERS: Final = Group.ABSOLUTE32 | Group.ABSOLUTE64
-MAX_VOTES: Final = 256
-"""Most ranges that one word votes for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +127,7 @@ def _likely_modes(old: bytes, new: bytes, segments: Sequence[Segment]) -> list[M
     nothing = equal(NOTHING)
     pointers = []
     for width, group in ((4, Group.ABSOLUTE32), (8, Group.ABSOLUTE64)):
-        base = _find_base(old, new, segments, width)
+        base = find_base(old, new, segments, width)
         if base is not None:
             pointers.append(Mode(InstructionSet.NONE, group, base))
     pointers.sort(key=lambda mode: -equal(mode))
@@ -166,47 +156,6 @@ def _likely_modes(old: bytes, new: bytes, segments: Sequence[Segment]) -> list[M
     ]
     found += [code for _, code in codes[: 1 if pointers else LIKELY_SETS]]
     return [*found, *pointers[:1]]
-
-
-def likely_sets(image: bytes) -> list[InstructionSet]:
-    """Return the instruction sets by how much more often their calls lead into the image than chance would have it, the likeliest first."""
-    step = max(len(image) // DENSITY_SAMPLES, DENSITY_BYTES) & ~7
-    samples = [(start, image[start : start + DENSITY_BYTES]) for start in range(0, len(image), step)]
-    scores = []
-    for instruction_set in TABLES:
-        if instruction_set is InstructionSet.NONE:
-            continue
-        hits = sum(_count_calls(instruction_set, at, data, len(image)) for at, data in samples)
-        places = sum(len(data) for _, data in samples) / STEP_BYTES[instruction_set]
-        scores.append((hits / (_chance(instruction_set, len(image)) * places + 2), instruction_set))
-    return [found for score, found in sorted(scores, reverse=True) if score > 1]
-
-
-def _count_calls(instruction_set: InstructionSet, start: int, data: bytes, image_bytes: int) -> int:
-    """Count the calls in a sample whose target is in the image."""
-    hits = 0
-    if instruction_set is InstructionSet.X86:
-        for match in re.finditer(rb"[\xe8\xe9](?=(....))", data, re.DOTALL):
-            hits += 0 <= start + match.start() + 5 + int.from_bytes(match[1], "little", signed=True) < image_bytes
-        return hits
-    rows = [row for row in TABLES[instruction_set] if row.group in ALWAYS and row.form is not Form.PAIR]
-    for at in range(0, len(data) - 3, STEP_BYTES[instruction_set]):
-        word = int.from_bytes(data[at : at + 4], "little")
-        for row in rows:
-            if not (word ^ row.value) & row.mask:
-                hits += 0 <= target_of(row, word, start + at) < image_bytes
-                break
-    return hits
-
-
-def _chance(instruction_set: InstructionSet, image_bytes: int) -> float:
-    """Return how probable a call into the image is in random bytes."""
-    if instruction_set is InstructionSet.X86:
-        return 2 / 256 * image_bytes / 2**32
-    rows = [row for row in TABLES[instruction_set] if row.group in ALWAYS and row.form is not Form.PAIR]
-    return sum(
-        min(image_bytes / float(1 << row.bits + row.scale), 1.0) / float(1 << row.mask.bit_count()) for row in rows
-    )
 
 
 def _groups_of(instruction_set: InstructionSet) -> list[Group]:
@@ -293,60 +242,3 @@ def _cut_at_pages(segments: Sequence[Segment]) -> Iterator[Segment]:
             step = min(length_bytes - at, page_bytes - (new_offset + at) % page_bytes)
             yield Segment(new_offset + at, old_offset + at, step)
             at += step
-
-
-def _find_base(old: bytes, new: bytes, segments: Sequence[Segment], width: int) -> int | None:
-    """Find the address of an image's first byte by voting.
-
-    A word that changed by `d` can point to any old byte that moved by `d`; so it votes for the bases that put its target there.
-    The base with most votes wins, the roundest of equals.
-    """
-    pairs = _changed_words(old, new, segments, width)
-    sample = pairs[:: max(len(pairs) // POINTER_SAMPLE, 1)]
-    starts, shifts = address_map(segments)
-    ranges: dict[int, list[tuple[int, int]]] = {}
-    for index, shift in enumerate(shifts):
-        end = starts[index + 1] if index + 1 < len(starts) else len(old)
-        ranges.setdefault(shift, []).append((starts[index], end))
-    events: list[tuple[int, int]] = []
-    for before, after in sample:
-        for start, end in ranges.get(after - before, ())[:MAX_VOTES]:
-            events += [(before - end + 1, 1), (before - start + 1, -1)]
-    events.sort()
-    votes, stretches = 0, []
-    for (at, vote), (end, _) in pairwise(events):
-        votes += vote
-        if end > max(at, 0):
-            stretches.append((votes, max(at, 0), end))
-    most = max((votes for votes, _, _ in stretches), default=0)
-    if most < max(MIN_POINTER_HITS, len(sample) // 128):
-        return None
-    likely = [stretch for stretch in stretches if stretch[0] * 32 >= most * 31]
-    base = max((_roundness(first, end), votes, -first) for votes, first, end in likely)[0][1]
-    return base if fits_section(base) else None
-
-
-def _roundness(first: int, end: int) -> tuple[int, int]:
-    """Return the highest power of two of which some number from `first` to before `end` is a multiple, as log2, and that number."""
-    for log2 in range(64, 0, -1):
-        number = -(-first >> log2) << log2
-        if number < end:
-            return log2, number
-    return 0, first
-
-
-def _changed_words(old: bytes, new: bytes, segments: Sequence[Segment], width: int) -> list[tuple[int, int]]:
-    """Return aligned words at the same place in a segment that differ, old and new."""
-    code = "I" if width == 4 else "Q"
-    pairs: list[tuple[int, int]] = []
-    for new_offset, old_offset, length_bytes in segments:
-        skip = -old_offset % width
-        words = (length_bytes - skip) // width
-        if (new_offset - old_offset) % width or words <= 0:
-            continue
-        before = old[old_offset + skip : old_offset + skip + words * width]
-        after = new[new_offset + skip : new_offset + skip + words * width]
-        if before != after:
-            both = zip(array(code, before), array(code, after), strict=True)
-            pairs += [(first, second) for first, second in both if first != second]
-    return pairs
