@@ -80,13 +80,14 @@ random-cases: setup ## Apply the bundles of random image pairs: CASES=100000 SEE
 
 VEHICLE_STAGE := $(OUT)/vehicle-wheel/source
 
-$(VEHICLE_STAGE)/pyproject.toml: packager/__init__.py $(wildcard packager/vehicle/*) docs/vehicle-library.md LICENSE
+$(VEHICLE_STAGE)/pyproject.toml: packager/__init__.py $(wildcard packager/vehicle/*) docs/vehicle-library.md LICENSE pyproject.toml
 	rm -rf $(OUT)/vehicle-wheel
 	mkdir -p $(VEHICLE_STAGE)/packager/vehicle
 	cp packager/__init__.py $(VEHICLE_STAGE)/packager
 	cp $(filter-out %.so %/__pycache__,$(wildcard packager/vehicle/*)) $(VEHICLE_STAGE)/packager/vehicle
 	cp LICENSE $(VEHICLE_STAGE)
 	cp docs/vehicle-library.md $(VEHICLE_STAGE)/README.md
+	sed -n '/^\[\[tool.setuptools.ext-modules/,/^$$/p; /^py-limited-api/q' pyproject.toml >>$(VEHICLE_STAGE)/packager/vehicle/wheel.toml
 	mv $(VEHICLE_STAGE)/packager/vehicle/wheel.toml $@
 
 vehicle-wheel: setup $(VEHICLE_STAGE)/pyproject.toml ## Build packager.vehicle as a wheel of its own, in out/vehicle-wheel
