@@ -215,6 +215,7 @@ static PyMethodDef methods[] = {
     {"address_map", ota_py_address_map, METH_VARARGS, segments_doc},
     {"apply_delta", apply_delta, METH_VARARGS, apply_delta_doc},
     {"cut_pieces", ota_py_cut_pieces, METH_VARARGS, segments_doc},
+    {"join_pieces", ota_py_join_pieces, METH_VARARGS, segments_doc},
     {"label_block", ota_py_label_block, METH_VARARGS, predict_doc},
     {"label_source", ota_py_label_source, METH_VARARGS, predict_doc},
     {"plan_reads", ota_py_plan_reads, METH_VARARGS, segments_doc},

@@ -46,6 +46,9 @@ def scatter(
     last: int,
     /,
 ) -> None: ...
+def join_pieces(
+    source: bytearray | memoryview, old: bytes | bytearray | memoryview, triples: array[int], /
+) -> None: ...
 def address_map(
     new_offsets: array[int], old_offsets: array[int], lengths: array[int], /
 ) -> tuple[array[int], array[int]]: ...

@@ -235,6 +235,24 @@ PyObject *ota_py_scatter(PyObject *module, PyObject *arguments)
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
+PyObject *ota_py_join_pieces(PyObject *module, PyObject *arguments)
+{
+    Py_buffer source, old, triples;
+
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "w*y*y*:join_pieces", &source, &old, &triples)) {
+        return NULL;
+    }
+    if (is_triples(&triples)
+        && !ota_join(source.buf, (size_t)source.len, old.buf, (size_t)old.len, triples.buf, (size_t)triples.len / TRIPLE_BYTES)) {
+        PyErr_SetString(PyExc_IndexError, "join_pieces: a piece leaves the source or the old image");
+    }
+    PyBuffer_Release(&source);
+    PyBuffer_Release(&old);
+    PyBuffer_Release(&triples);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
 static PyObject *copied(const char *code, const void *numbers, size_t count)
 {
     struct made made = {0};

@@ -5,6 +5,7 @@
 PyObject *ota_py_read_segments(PyObject *module, PyObject *arguments);
 PyObject *ota_py_cut_pieces(PyObject *module, PyObject *arguments);
 PyObject *ota_py_plan_reads(PyObject *module, PyObject *arguments);
+PyObject *ota_py_join_pieces(PyObject *module, PyObject *arguments);
 PyObject *ota_py_scatter(PyObject *module, PyObject *arguments);
 PyObject *ota_py_address_map(PyObject *module, PyObject *arguments);
 

@@ -158,6 +158,26 @@ def scatter(
         source[at : at + length_bytes] = buffer[begin : begin + length_bytes]
 
 
+def join_pieces(source: bytearray | memoryview, old: bytes | bytearray | memoryview, triples: "array[int]", /) -> None:
+    """Copy pieces, one after the other, out of the whole old image.
+
+    Args:
+        source: Where the pieces go.
+        old: The old image.
+        triples: New offset, length and old offset of each piece, flat.
+
+    Raises:
+        IndexError: A piece leaves the source or the old image.
+    """
+    at = 0
+    for index in range(0, len(triples), _TRIPLE):
+        _, length_bytes, old_offset = triples[index : index + _TRIPLE]
+        if old_offset + length_bytes > len(old) or at + length_bytes > len(source):
+            raise IndexError("join_pieces: a piece leaves the source or the old image")
+        source[at : at + length_bytes] = old[old_offset : old_offset + length_bytes]
+        at += length_bytes
+
+
 def address_map(
     new_offsets: "array[int]", old_offsets: "array[int]", lengths: "array[int]", /
 ) -> tuple["array[int]", "array[int]"]:

@@ -124,8 +124,8 @@ class Applier:
         self._head = head
         self._bundle_bytes = head.bundle_bytes
         self._old = old
-        if destination is not None and destination.is_ordered:
-            workers = 1
+        if len(head.index) == 1 or (destination is not None and destination.is_ordered):
+            workers = 1  # one block is made in one thread, and starting others takes longer than a small image
         self._pool = ThreadPoolExecutor(workers, "apply") if workers > 1 else None
         reader = None if head.manifest.in_place else self._pool  # an in-place bundle is not in block order
         self._destination: Destination = destination or SpareSlot(head, slot, journal, sync_bytes, reader)

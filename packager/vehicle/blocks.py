@@ -161,8 +161,7 @@ def _read_source(
         if record.op is Op.WINDOW:
             return whole[record.window_offset : record.window_offset + record.window_bytes], whole
         joined = memoryview(bytearray(length_bytes))
-        _, moves = kernel.plan_reads(pieces.triples, NEAR_BYTES, GATHER_BYTES)
-        kernel.scatter(joined, whole, 0, moves, 0, len(moves) // 3)
+        kernel.join_pieces(joined, whole, pieces.triples)
         return joined, whole
     source = workspace.source(length_bytes)
     if record.op is Op.WINDOW:

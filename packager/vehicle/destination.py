@@ -140,13 +140,10 @@ class SpareSlot:
                 self._journal.settle()
 
     def _first_missing(self) -> int:
-        buffer = bytearray(self._manifest.max_output_bytes)
+        record = None
         for position in range(len(self._index)):
-            record = self._index[position]
-            start, end = self._manifest.block_range(record.block)
-            view = memoryview(buffer)[: end - start]
-            self._slot.read_into(start, view)
-            if hashlib.sha256(view).digest() != record.output_digest:
+            record = self._index.after(position - 1, record) if record else self._index[0]
+            if self._verdict.digest_of(*self._manifest.block_range(record.block)) != record.output_digest:
                 return position
         return len(self._index)
 
@@ -172,6 +169,19 @@ class ReadBack:
         self._lock = threading.Lock()
         self._is_running = False
         self._task: Future[None] | None = None
+
+    def digest_of(self, start: int, end: int) -> bytes:
+        """Return the SHA-256 of a part, apart from the pass; not to be called while that runs.
+
+        Raises:
+            ResourceError: The medium failed.
+        """
+        hasher = hashlib.sha256()
+        for offset in range(start, end, len(self._buffer)):
+            view = memoryview(self._buffer)[: end - offset]
+            self._slot.read_into(offset, view)
+            hasher.update(view)
+        return hasher.digest()
 
     def go_on_to(self, end: int, executor: Executor) -> None:
         """Read and hash up to `end` in one thread of `executor`. Does not wait: it is the one pass that can't be spread over cores.

@@ -1,5 +1,6 @@
 """Section 2 of the head: one record per block, in install order; its width is fixed per bundle."""
 
+import struct
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,9 @@ BLOCK_NUMBER_BYTES: Final = 4
 WINDOW_BYTES: Final = 12
 MAX_WHOLE_OLD_BYTES: Final = 1 << 22
 """Longest old image that may stand as the old part of the only block, with its hash implied."""
+_OPS: Final = tuple(Op)
+_CODERS: Final = tuple(Coder)
+_WINDOW: Final = struct.Struct("<QI")
 _NO_DIGEST: Final = bytes(DIGEST_BYTES)
 
 
@@ -90,30 +94,40 @@ class BlockIndex:
         """Length of all blobs."""
         return self[len(self) - 1].blob_end
 
-    def _cursor(self, position: int) -> Cursor:
-        start = position * self.record_bytes
-        return Cursor(memoryview(self.raw)[start : start + self.record_bytes], f"index record {position}")
-
     def _blob_bytes(self, position: int) -> int:
         start = position * self.record_bytes + (BLOCK_NUMBER_BYTES if self.layout & NUMBERED else 0) + 2
         return int.from_bytes(self.raw[start : start + self.length_width], "little")
 
     def _record(self, position: int, blob_offset: int) -> BlockRecord:
-        cursor = self._cursor(position)
-        block = cursor.uint(BLOCK_NUMBER_BYTES) if self.layout & NUMBERED else position
-        op, coder = cursor.uint(1), cursor.uint(1)
-        if op >= len(Op) or coder >= len(Coder):
+        raw, at, block = (
+            self.raw,
+            position * self.record_bytes,
+            position,
+        )  # no cursor: there may be thousands of records
+        if self.layout & NUMBERED:
+            block = int.from_bytes(raw[at : at + BLOCK_NUMBER_BYTES], "little")
+            at += BLOCK_NUMBER_BYTES
+        op, coder = raw[at], raw[at + 1]
+        if op >= len(_OPS) or coder >= len(_CODERS):
             raise CorruptError(f"index record {position}: operation {op} or coder {coder} is not one of the manifest")
-        blob_bytes = cursor.uint(self.length_width)
-        window_offset, window_bytes = (cursor.uint(8), cursor.uint(4)) if self.layout & WINDOWED else (0, 0)
-        blob_digest = bytes(cursor.take(DIGEST_BYTES))
-        single = self.manifest.new.digest.value
-        output_digest = bytes(cursor.take(DIGEST_BYTES)) if self.layout & OUTPUT_HASHED else single
-        source_digest = bytes(cursor.take(DIGEST_BYTES)) if self.layout & SOURCE_HASHED else None
+        at += 2 + self.length_width
+        blob_bytes = int.from_bytes(raw[at - self.length_width : at], "little")
+        window_offset = window_bytes = 0
+        if self.layout & WINDOWED:
+            at += WINDOW_BYTES
+            window_offset, window_bytes = _WINDOW.unpack(raw[at - WINDOW_BYTES : at])
+        at += DIGEST_BYTES
+        blob_digest = raw[at - DIGEST_BYTES : at]
+        output_digest, source_digest = self.manifest.new.digest.value, None
+        if self.layout & OUTPUT_HASHED:
+            at += DIGEST_BYTES
+            output_digest = raw[at - DIGEST_BYTES : at]
+        if self.layout & SOURCE_HASHED:
+            source_digest = raw[at : at + DIGEST_BYTES]
         return BlockRecord(
             block=block,
-            op=Op(op),
-            coder=Coder(coder),
+            op=_OPS[op],
+            coder=_CODERS[coder],
             blob_offset=blob_offset,
             blob_bytes=blob_bytes,
             window_offset=window_offset,

@@ -12,6 +12,7 @@ read_segments = _pure_segments.read_segments
 cut_pieces = _pure_segments.cut_pieces
 plan_reads = _pure_segments.plan_reads
 scatter = _pure_segments.scatter
+join_pieces = _pure_segments.join_pieces
 address_map = _pure_segments.address_map
 NAME = _pure.NAME
 
@@ -29,5 +30,6 @@ if not os.environ.get("PACKAGER_PURE"):
         cut_pieces = _native.cut_pieces
         plan_reads = _native.plan_reads
         scatter = _native.scatter
+        join_pieces = _native.join_pieces
         address_map = _native.address_map
         NAME = _native.NAME

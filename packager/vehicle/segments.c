@@ -216,6 +216,22 @@ int ota_scatter(uint8_t *source, size_t source_bytes, const uint8_t *buffer, siz
     return 1;
 }
 
+int ota_join(uint8_t *source, size_t source_bytes, const uint8_t *old, size_t old_bytes, const uint64_t *triples, size_t count)
+{
+    size_t index, at = 0;
+
+    for (index = 0; index < count; index++, triples += WORDS) {
+        uint64_t length = triples[1], from = triples[2];
+
+        if (from > old_bytes || length > old_bytes - from || length > source_bytes - at) {
+            return 0;
+        }
+        memcpy(source + at, old + from, (size_t)length);
+        at += (size_t)length;
+    }
+    return 1;
+}
+
 size_t ota_address_map(const struct ota_map *map, uint64_t *entries, uint64_t *spare, uint64_t *starts, int64_t *shifts)
 {
     uint64_t end = 0;

@@ -64,6 +64,9 @@ size_t ota_plan_reads(const uint64_t *moves, size_t count, uint64_t near, uint64
 int ota_scatter(uint8_t *source, size_t source_bytes, const uint8_t *buffer, size_t buffer_bytes, uint64_t low,
                 const uint64_t *moves, size_t count);
 
+/* Copy pieces, one after the other, out of the whole old image. Returns 0, having stopped, if one leaves the source or the image. */
+int ota_join(uint8_t *source, size_t source_bytes, const uint8_t *old, size_t old_bytes, const uint64_t *triples, size_t count);
+
 /* Turn the map around. entries, spare: room for three numbers a segment each; starts, shifts: one a segment.
  * Returns how many starts there are. */
 size_t ota_address_map(const struct ota_map *map, uint64_t *entries, uint64_t *spare, uint64_t *starts, int64_t *shifts);

@@ -125,6 +125,22 @@ def test_gathering(made: SegmentMap, near_bytes: int, room_bytes: int) -> None:
             assert last == first + 1 or length_bytes <= room_bytes
             kernel.scatter(source, old[low : low + length_bytes], low, moves, first, last)
         assert source == wanted
+        joined = bytearray(len(wanted))
+        kernel.join_pieces(joined, old, triples)
+        assert joined == wanted
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), max_size=4))
+@settings(max_examples=200)
+def test_joining_stays_inside(pieces: list[tuple[int, int, int]]) -> None:
+    flat = array("Q", [number for piece in pieces for number in piece])
+    made = [bytearray(300), bytearray(300)]
+    found = [
+        result_of(kernel.join_pieces, source, bytes(range(250)), flat)
+        for kernel, source in zip((native, pure), made, strict=True)
+    ]
+    assert found[0] == found[1]
+    assert made[0] == made[1]
 
 
 @given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), max_size=4), NUMBERS, st.integers(-1, 5), st.integers(-1, 5))
