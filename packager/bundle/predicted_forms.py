@@ -7,7 +7,7 @@ from typing import Final
 from packager.bundle.columns import Column, compress, encode_column
 from packager.bundle.forms import QUICK_LEVEL, Means, Place, gather, nonzero
 from packager.bundle.writer import CodedBlock
-from packager.diff import zstd
+from packager.diff import matcher, zstd
 from packager.vehicle import kernel
 from packager.vehicle._pure_predict import Kind
 from packager.vehicle.manifest import Op
@@ -99,6 +99,13 @@ def _literal_column(literals: bytes, source: bytes, means: Means) -> tuple[Colum
 
 def sparse_units(made: bytes, wanted: bytes, cuts: Sequence[tuple[int, int]], unit: int) -> tuple[bytes, bytes]:
     """Return gaps and values that turn `made` into `wanted`, as `packager.vehicle._pure_predict.add_units` reads them."""
+    if matcher.is_compiled():
+        return matcher.sparse_units(made, wanted, array("Q", (number for cut in cuts for number in cut)), unit)
+    return sparse_units_slowly(made, wanted, cuts, unit)
+
+
+def sparse_units_slowly(made: bytes, wanted: bytes, cuts: Sequence[tuple[int, int]], unit: int) -> tuple[bytes, bytes]:
+    """Do the same without a compiler's help: what the compiled form is held to."""
     gaps, values = bytearray(), bytearray()
     done = waiting = 0
     mask = (1 << 8 * unit) - 1

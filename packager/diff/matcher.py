@@ -1,7 +1,7 @@
 """The linear-time matcher: seeds, then the cheapest path over diagonals. Compiled; without a compiler `bsdiff` stands in."""
 
 import struct
-from collections.abc import Callable
+from array import array
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,11 +9,12 @@ from packager.diff import bsdiff
 from packager.diff.alignment import MIN_SEGMENT_BYTES
 from packager.vehicle.segments import Segment
 
-_match: Callable[[bytes, bytes, int, int, int, int, int], bytes] | None
 try:
-    from packager.diff._match import match as _match
+    from packager.diff import _match
 except ImportError:  # no compiler at installation
-    _match = None
+    _COMPILED = False
+else:
+    _COMPILED = True
 
 MAX_IMAGE_BYTES: Final = (1 << 32) - 2
 _TRIPLE: Final = struct.Struct("=QQQ")
@@ -40,7 +41,7 @@ class Costs:
 
 def is_compiled() -> bool:
     """Tell whether the matcher is there."""
-    return _match is not None
+    return _COMPILED
 
 
 def segments(old: bytes, new: bytes, costs: Costs) -> list[Segment]:
@@ -49,8 +50,13 @@ def segments(old: bytes, new: bytes, costs: Costs) -> list[Segment]:
     Returns:
         Segments by ascending new offset, without overlap; bytes within may differ.
     """
-    if _match is None or max(len(old), len(new)) > MAX_IMAGE_BYTES:
+    if not _COMPILED or max(len(old), len(new)) > MAX_IMAGE_BYTES:
         return bsdiff.segments(old, new)
-    raw = _match(old, new, costs.mismatch, costs.literal, costs.change, costs.leave, costs.chain)
+    raw = _match.match(old, new, costs.mismatch, costs.literal, costs.change, costs.leave, costs.chain)
     found = (Segment(*fields) for fields in _TRIPLE.iter_unpack(raw))
     return [segment for segment in found if segment.length_bytes >= MIN_SEGMENT_BYTES]
+
+
+def sparse_units(made: bytes, wanted: bytes, cuts: "array[int]", unit: int) -> tuple[bytes, bytes]:
+    """Return gaps and values of the units that differ; only where `is_compiled`. See `packager.bundle.predicted_forms.sparse_units`."""
+    return _match.sparse_units(made, wanted, cuts, unit)
