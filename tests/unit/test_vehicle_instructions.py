@@ -13,7 +13,9 @@ from tests.c.core import VEHICLE
 THUMB2, ARM32, AARCH64, RISCV, X86 = list(InstructionSet)[1:]
 
 
-def context(instruction_set: InstructionSet, moved_from: int = 1 << 30, moved_by: int = 0, base: int = 0x70000000) -> Context:
+def context(
+    instruction_set: InstructionSet, moved_from: int = 1 << 30, moved_by: int = 0, base: int = 0x70000000
+) -> Context:
     """Return rules for 1 MiB in which everything from `moved_from` on moves."""
     return Context(
         bytes((instruction_set,)),
