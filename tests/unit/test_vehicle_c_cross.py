@@ -34,8 +34,9 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("command", ["gcc", "clang"])
-def test_prediction_compiles_without_a_warning(command: str, tmp_path: Path) -> None:
-    compile_c(compiler(command), *STRICT, "-O2", "-c", VEHICLE / "predict.c", "-o", tmp_path / "predict.o")
+@pytest.mark.parametrize("name", ["predict.c", "segments.c"])
+def test_what_is_no_part_of_the_core_compiles_without_a_warning(name: str, command: str, tmp_path: Path) -> None:
+    compile_c(compiler(command), *STRICT, "-ffreestanding", "-O2", "-c", VEHICLE / name, "-o", tmp_path / "part.o")
 
 
 def test_prediction_on_a_microcontroller(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
