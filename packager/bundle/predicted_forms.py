@@ -98,7 +98,7 @@ def _literal_column(literals: bytes, source: bytes, means: Means) -> tuple[Colum
 
 
 def sparse_units(made: bytes, wanted: bytes, cuts: Sequence[tuple[int, int]], unit: int) -> tuple[bytes, bytes]:
-    """Return gaps and values that turn `made` into `wanted`, as `packager.vehicle._pure_predict.add_units` reads them."""
+    """Return gaps and values that turn `made` into `wanted`, as `packager.vehicle._pure.add_units` reads them."""
     if matcher.is_compiled():
         return matcher.sparse_units(made, wanted, array("Q", (number for cut in cuts for number in cut)), unit)
     return sparse_units_slowly(made, wanted, cuts, unit)

@@ -7,7 +7,7 @@ from packager.vehicle import _pure, _pure_predict, _pure_segments
 apply_delta = _pure.apply_delta
 label_source = _pure_predict.label_source
 label_block = _pure_predict.label_block
-add_units = _pure_predict.add_units
+add_units = _pure.add_units
 read_segments = _pure_segments.read_segments
 cut_pieces = _pure_segments.cut_pieces
 plan_reads = _pure_segments.plan_reads

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from packager.bundle.predicted_forms import sparse_units_slowly
 from packager.diff import matcher
-from packager.vehicle import _pure_predict
+from packager.vehicle import _pure
 
 pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="no compiled matcher here")
 
@@ -32,11 +32,11 @@ def test_what_is_written_is_what_is_read(case: tuple[bytes, bytes, list[tuple[in
     flat = array("Q", (number for cut in cuts for number in cut))
     gaps, values = matcher.sparse_units(made, wanted, flat, unit)
     out = bytearray(made)
-    _pure_predict.add_units(out, flat, gaps, values, unit)
+    _pure.add_units(out, flat, gaps, values, unit)
     assert out == wanted
     slow_gaps, slow_values = sparse_units_slowly(made, wanted, cuts, unit)
     assert gaps == slow_gaps
     assert len(values) == len(slow_values)
     slow = bytearray(made)
-    _pure_predict.add_units(slow, flat, slow_gaps, slow_values, unit)
+    _pure.add_units(slow, flat, slow_gaps, slow_values, unit)
     assert slow == wanted

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packager.vehicle import _pure_predict
+from packager.vehicle import _pure, _pure_predict
 from packager.vehicle._pure_predict import Context, Kind
 from packager.vehicle.errors import CorruptError
 from packager.vehicle.instructions import ALL_GROUPS, InstructionSet
@@ -144,7 +144,7 @@ def units(draw: st.DrawFn) -> tuple[int, tuple[int, ...], bytes, bytes, int]:
 def test_both_kernels_add_units_alike(case: tuple[int, tuple[int, ...], bytes, bytes, int]) -> None:
     length, pieces, gaps, values, unit = case
     results = []
-    for add_units in (_pure_predict.add_units, _native.add_units):
+    for add_units in (_pure.add_units, _native.add_units):
         out = bytearray(b"\xf0" * length)
         try:
             add_units(out, array("Q", pieces), gaps, values, unit)
