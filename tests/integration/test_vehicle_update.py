@@ -223,7 +223,9 @@ def test_an_update_that_was_killed_or_stopped_goes_on(tmp_path: Path, how: signa
     with served(car.server) as url:
         with subprocess.Popen(car.command("update", "--repo-url", url), stdout=subprocess.PIPE) as process:
             deadline = time.monotonic() + 30
-            while not _holds(spare, 4 * MIB, new[4 * MIB : 5 * MIB]):
+            while not _holds(
+                spare, 0, new[: 4 * MIB]
+            ):  # threads finish blocks out of order; what counts is without a gap
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.001)

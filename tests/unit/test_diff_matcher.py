@@ -161,6 +161,6 @@ def test_two_letters_are_not_cut_to_pieces() -> None:
 def test_without_a_compiler_bsdiff_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
     old = noise(11, 5000)
     new = old[:2000] + b"inserted" + old[2000:]
-    monkeypatch.setattr(matcher, "_match", None)
+    monkeypatch.setattr(matcher, "_COMPILED", False)
     assert not matcher.is_compiled()
     assert segments(old, new, COSTS) == bsdiff.segments(old, new)
