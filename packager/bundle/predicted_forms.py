@@ -71,6 +71,7 @@ def labels_form(place: Place, means: Means) -> CodedBlock | None:
         Coder.RAW,
         blob,
         place.output,
+        gather(place),  # not used, but read and hashed: the segments stand in the map
         decoded_bytes=column.decoded_bytes,
         window_log2=column.window_log2,
         coders=coders,

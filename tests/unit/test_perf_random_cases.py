@@ -20,6 +20,14 @@ def test_applying_a_bundle_makes_the_new_image(first: int) -> None:
     assert min(met["full"], met["delta"], met["in place"]) > 0
 
 
+@pytest.mark.parametrize("number", [6325, 22581, 26542])
+def test_cases_that_once_failed(number: int) -> None:
+    """All labels, no pieces: the old bytes that the segments name are read and hashed all the same, and must be within the caps."""
+    encoded = run_case(make_case(2, number))
+    assert encoded is not None
+    assert "predicted+zstd" in encoded.blocks_by_form
+
+
 def test_a_case_is_made_of_its_numbers_alone() -> None:
     assert make_case(1, 7) == make_case(1, 7)
     assert len({make_case(1, number).new for number in range(20)} | {make_case(2, 0).new}) == 21
