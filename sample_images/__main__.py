@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from packager.model.errors import PackagerError
-from packager.vehicle.errors import ResourceError, VehicleError
+from packager.vehicle.errors import VehicleError
 from sample_images.car import make_car
 from sample_images.catalogue import CATALOGUE, read_catalogue
 from sample_images.obtaining import ObtainedImage, Origin, obtain
@@ -22,7 +22,6 @@ from sample_images.serving import URL_VARIABLE, run_served
 
 _HERE: Final = Path(__file__).parent
 _EXIT_INTERRUPTED: Final = 130
-_EXIT_RESOURCE: Final = 62
 _DEFAULT_VIN: Final = "WBA00000000000001"
 
 
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PackagerError as error:
         return _fail(options, error.exit_code, str(error), error.hint)
     except VehicleError as error:
-        return _fail(options, _EXIT_RESOURCE if isinstance(error, ResourceError) else 1, str(error), "")
+        return _fail(options, error.exit_code, str(error), "")
     return code
 
 

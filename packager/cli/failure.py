@@ -8,27 +8,10 @@ from typing import Final
 import click
 
 from packager.model.errors import PackagerError
-from packager.vehicle.errors import (
-    CancelledError,
-    CorruptError,
-    IncompatibleError,
-    ResourceError,
-    TemporaryError,
-    UntrustedError,
-    VehicleError,
-)
+from packager.vehicle.errors import VehicleError
 
-UNEXPECTED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
-VEHICLE_CODES: Final[dict[type[VehicleError], int]] = {
-    UntrustedError: 60,
-    CorruptError: 60,
-    IncompatibleError: 61,
-    ResourceError: 62,
-    TemporaryError: 75,
-    CancelledError: INTERRUPTED,
-}
 
 
 def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
@@ -46,8 +29,7 @@ def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
     except PackagerError as error:
         code, message, hint = error.exit_code, str(error), error.hint
     except VehicleError as error:
-        code = next((code for kind, code in VEHICLE_CODES.items() if isinstance(error, kind)), UNEXPECTED)
-        message, hint = str(error), ""
+        code, message, hint = error.exit_code, str(error), ""
     else:
         return result if isinstance(result, int) else 0
     if "--json" in arguments:

@@ -34,16 +34,15 @@ from packager.vehicle.trust import MAX_ROOT_BYTES, ExpiredError
 from packager.vehicle.version import VERSION
 
 MAX_WORKERS: Final = 4
-_INTERRUPTED: Final = 130
-_FAILURES: Final[tuple[tuple[type[VehicleError], int, str], ...]] = (
-    (ConfigurationError, 2, "correct the configuration or the options, then run the command again"),
-    (ExpiredError, 60, "check this machine's clock; if it is right, the repository must be renewed"),
-    (UntrustedError, 60, "do not install from this repository; tell its operator"),
-    (CorruptError, 60, "run the command again; if it fails at the same place, the server's file is damaged"),
-    (IncompatibleError, 61, "check hardware id and profile in vehicle.toml against the release"),
-    (ResourceError, 62, "make room or check the storage, then run the command again"),
-    (TemporaryError, 75, "run the command again later; what was downloaded is kept"),
-    (CancelledError, _INTERRUPTED, "run the command again; what was downloaded is kept"),
+_HINTS: Final[tuple[tuple[type[VehicleError], str], ...]] = (
+    (ConfigurationError, "correct the configuration or the options, then run the command again"),
+    (ExpiredError, "check this machine's clock; if it is right, the repository must be renewed"),
+    (UntrustedError, "do not install from this repository; tell its operator"),
+    (CorruptError, "run the command again; if it fails at the same place, the server's file is damaged"),
+    (IncompatibleError, "check hardware id and profile in vehicle.toml against the release"),
+    (ResourceError, "make room or check the storage, then run the command again"),
+    (TemporaryError, "run the command again later; what was downloaded is kept"),
+    (CancelledError, "run the command again; what was downloaded is kept"),
 )
 
 
@@ -94,12 +93,14 @@ def run(
         options = _parser().parse_args(list(arguments))
         options.command(_Call(options, environment, now, output))
     except VehicleError as error:
-        for kind, code, hint in _FAILURES:
+        for kind, hint in _HINTS:
             if isinstance(error, kind):
-                return output.failure(code, str(error), hint)
+                return output.failure(error.exit_code, str(error), hint)
         return _unexpected(output)
     except KeyboardInterrupt:
-        return output.failure(_INTERRUPTED, "interrupted", "run the command again; what was downloaded is kept")
+        return output.failure(
+            CancelledError.exit_code, "interrupted", "run the command again; what was downloaded is kept"
+        )
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads; keep Python from trying at exit
         return 1

@@ -115,7 +115,7 @@ class DelegationTree:
         if not is_name(name):
             raise UntrustedError(f"{delegator}.json: delegates to {name!r}, expected a name that is safe as a path")
         visited.enter(delegator, name)
-        # By delegator, too: keys of one delegator say nothing about another's (python-tuf issue 2978).
+        # By delegator, too: keys of one delegator say nothing about another's (diamond delegations, python-tuf 7.0.1).
         if (delegator, name) not in self._loaded:
             self._loaded[delegator, name] = self._load(name, delegator, content)
         return self._loaded[delegator, name]

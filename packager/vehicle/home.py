@@ -30,6 +30,8 @@ MAX_ECUS: Final = 1000
 class ConfigurationError(VehicleError):
     """``vehicle.toml`` or an option is wrong; lists every problem."""
 
+    exit_code = 2
+
     def __init__(self, what: str, problems: list[str]) -> None:
         super().__init__(f"{what}: " + "; ".join(problems))
         self.problems = tuple(problems)

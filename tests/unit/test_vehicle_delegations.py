@@ -118,7 +118,7 @@ def test_cycles_end(repository: RepositorySimulator) -> None:
 
 
 def test_a_role_is_verified_by_each_of_its_delegators(repository: RepositorySimulator) -> None:
-    """python-tuf issue 2978: what one delegator vouches for is not what another one does."""
+    """Diamond delegations, as python-tuf has it since 7.0.1: what one delegator vouches for is not what another one does."""
     repository.delegate("shared", ["bdc/*/*"], terminating=False)
     repository.delegate("other", ["dsc/*/*"], terminating=False)
     repository.delegate("shared", ["dsc/*/*"], by="other", with_signers=signers(1))
