@@ -101,7 +101,8 @@ class Journal:
         self._write(replace(self.entry, intent=position))
 
     def _write(self, entry: JournalEntry) -> None:
-        entry = replace(entry, sequence=self.entry.sequence + 1)
+        restarts = self.entry.sequence + 1 >= MAX_SEQUENCE
+        entry = replace(entry, sequence=1 if restarts else self.entry.sequence + 1)
         body = b"".join(
             (
                 MAGIC,
@@ -118,6 +119,9 @@ class Journal:
         self._file.write(self._next_slot * SLOT_BYTES, slot)
         self._file.sync()
         self._next_slot = 1 - self._next_slot
+        if restarts:  # until this is done, the entry before counts, which only costs time
+            self._file.write(self._next_slot * SLOT_BYTES, bytes(SLOT_BYTES))
+            self._file.sync()
         self.entry = entry
 
     def _read(self, slot: int) -> tuple[int, JournalEntry] | None:

@@ -50,6 +50,12 @@ def test_any_bytes(first: bytes, second: bytes) -> None:
     goes_on(first, second)
 
 
+def test_the_highest_number_starts_again_and_still_counts() -> None:
+    number, rest = (2**63 - 1).to_bytes(8, "little"), bytes(4) + b"\xff" * 4 + b"\0"
+    for slots in ((slot(MAGIC + number + BOUND + rest), b""), (b"", slot(MAGIC + number + BOUND + rest))):
+        goes_on(*slots)
+
+
 @given(sealed_slots(), sealed_slots())
 def test_any_numbers_behind_a_checksum_that_fits(first: bytes, second: bytes) -> None:
     goes_on(first, second)
