@@ -1,7 +1,7 @@
 """Counts signatures: how many *different keys* of a role signed a payload. A key id is a label; the key's content is what counts.
 
 One key listed under two ids, in two encodings or with two schemes counts once (TAP 12; python-tuf 7.0.1 counts it twice, as go-tuf did).
-A malformed key or signature counts for nothing and harms no other.
+A malformed or weak key and a malformed signature count for nothing and harm no other.
 """
 
 import re
@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from securesystemslib.exceptions import UnverifiedSignatureError
-from securesystemslib.signer import Key, Signature
+from securesystemslib.signer import Key, Signature, SSlibKey
 from tuf.api.metadata import Role, T
 
 from packager.vehicle.errors import UntrustedError
@@ -19,6 +20,7 @@ from packager.vehicle.metadata_json import UnverifiedMetadata
 
 _HEXADECIMAL: Final = re.compile(r"(?:[0-9a-f]{2})+")
 _PEM_START: Final = "-----BEGIN "
+MIN_RSA_BITS: Final = 2048
 
 
 def verify_signatures(metadata: UnverifiedMetadata[T], role: Role, keys: Mapping[str, Key], by: str) -> T:
@@ -49,14 +51,20 @@ def verify_signatures(metadata: UnverifiedMetadata[T], role: Role, keys: Mapping
 
 
 def key_identity(key: Key) -> bytes | None:
-    """Return the content of a public key in the one form that all its encodings share; None if it is malformed."""
-    public = key.keyval.get("public")
+    """Return the content of a public key in the one form that all its encodings share; None if it is malformed or too weak to count.
+
+    PGP keys count for nothing: their parser raises whatever a malformed one causes.
+    """
+    public = key.keyval.get("public") if isinstance(key, SSlibKey) else None
     if not isinstance(public, str):
         return None
     try:
         if not public.startswith(_PEM_START):
             return key.keytype.encode() + b"\0" + bytes.fromhex(public)
-        return load_pem_public_key(public.encode()).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        content = load_pem_public_key(public.encode())
+        if isinstance(content, RSAPublicKey) and content.key_size < MIN_RSA_BITS:
+            return None
+        return content.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (ValueError, UnsupportedAlgorithm):
         return None
 
