@@ -125,7 +125,8 @@ def read_snapshot(data: bytes, root: Root, timestamp: Timestamp, trusted: Snapsh
 
     Raises:
         ExpiredError: Its time is over.
-        UntrustedError: Another length, hash or version than the timestamp says, signatures, or a role that goes back or vanished.
+        UntrustedError: Another length, hash or version than the timestamp says, signatures, or a role that goes back, vanished or
+            has other content under the same version.
     """
     _check_file(data, timestamp.snapshot_meta, "snapshot.json", "timestamp.json")
     snapshot = read_stored_snapshot(data, root)
@@ -141,6 +142,10 @@ def read_snapshot(data: bytes, root: Root, timestamp: Timestamp, trusted: Snapsh
             if found.version < known.version:
                 raise UntrustedError(
                     f"snapshot.json: lists {name} version {found.version}, but version {known.version} was trusted before"
+                )
+            if found.version == known.version and _differ(found, known):
+                raise UntrustedError(
+                    f"snapshot.json: {name} version {found.version} was trusted before with other content"
                 )
     check_expiry(snapshot, "snapshot.json", now)
     return snapshot
@@ -232,6 +237,12 @@ def _check_file(data: bytes, meta: MetaFile, name: str, by: str) -> None:
     found = Digest.of(data)
     if len(data) != length_bytes or found != digest:
         raise UntrustedError(f"{name}: found {len(data)} bytes, {found}; {by} lists {length_bytes} bytes, {digest}")
+
+
+def _differ(found: MetaFile, known: MetaFile) -> bool:
+    """Tell whether two entries of one version are about different files; what only one of them states says nothing."""
+    pairs = ((found.length, known.length), (found.hashes, known.hashes))
+    return any(a is not None and b is not None and a != b for a, b in pairs)
 
 
 def _check_listed_version(name: str, signed: Signed, meta: MetaFile) -> None:

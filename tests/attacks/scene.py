@@ -1,5 +1,6 @@
 """One car that runs the real client on a real directory, and one repository that turns hostile."""
 
+import contextlib
 import copy
 import json
 from collections.abc import Callable, Iterable
@@ -89,6 +90,12 @@ class Scene:
         report = self.update(now)
         assert self.car.active("BDC") == wanted
         return report
+
+    def accepted_or_refused(self) -> None:
+        """Update, whatever comes of it, and require that the control unit has an honest image."""
+        with contextlib.suppress(VehicleError):
+            self.update()
+        assert self.car.active("BDC") in (OLD, NEW, NEWEST)
 
     def recovers(self) -> None:
         """Require that the next honest release, published in place of anything hostile, is accepted."""
