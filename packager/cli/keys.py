@@ -9,8 +9,9 @@ from packager.cli.files import JSON
 from packager.cli.output import Output, table
 from packager.cli.times import ISSUED_AT, issue_time
 from packager.config.policy import read_policy
+from packager.model.policy import key_names
 from packager.repo.ceremony import create_root
-from packager.repo.keys import create_keys, is_demo, key_names, load_public, private_path, root_path
+from packager.repo.keys import create_keys, is_demo, load_public, private_path, root_path
 
 DIRECTORY = click.option(
     "--keys",

@@ -6,7 +6,7 @@ from typing import Final
 
 from packager.config.document import read_document
 from packager.model.errors import ConfigError
-from packager.model.policy import KeyPolicy, RolePolicy
+from packager.model.policy import KEY_SCHEMES, KeyPolicy, RolePolicy, key_names
 from packager.vehicle.table import Table
 
 MAX_EXPIRES_DAYS: Final = 3650
@@ -40,6 +40,7 @@ def read_policy(path: Path) -> KeyPolicy:
         domains={name: _read_keys(table) for name, table in top.table("domains").children()},
         layout=layout,
         steps={name: _read_keys(table, layout.expires_days) for name, table in top.table("steps").children()},
+        schemes=top.table("schemes", optional=True).texts(),
     )
     top.end()
     problems.extend(
@@ -53,6 +54,7 @@ def read_policy(path: Path) -> KeyPolicy:
         if name in policy.domains
     )
     problems.extend(_find_shared_keys(policy))
+    problems.extend(_find_wrong_schemes(policy))
     if problems:
         raise ConfigError(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", tuple(problems))
     return policy
@@ -76,6 +78,15 @@ def _read_keys(table: Table, expires_days: int | None = None) -> RolePolicy:
         expires_days = table.integer("expires_days", least=1, most=MAX_EXPIRES_DAYS)
     table.end()
     return RolePolicy(keys, threshold, expires_days)
+
+
+def _find_wrong_schemes(policy: KeyPolicy) -> Iterator[str]:
+    known = frozenset(key_names(policy))
+    for key, scheme in policy.schemes.items():
+        if key not in known:
+            yield f"schemes.{key}: found a key that no role lists, expected one of them"
+        if scheme not in KEY_SCHEMES:
+            yield f"schemes.{key}: found {scheme!r}, expected one of {', '.join(KEY_SCHEMES)}"
 
 
 def _find_shared_keys(policy: KeyPolicy) -> Iterator[str]:

@@ -1,7 +1,23 @@
 """Who signs what: roles, their keys, thresholds and life times."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
+
+KEY_SCHEMES: Final = (
+    "ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "rsassa-pss-sha256",
+    "rsassa-pss-sha384",
+    "rsassa-pss-sha512",
+    "ml-dsa-44",
+    "ml-dsa-65",
+    "ml-dsa-87",
+)
+"""Signature schemes of TUF that keys may have; the three of ML-DSA stand for their version 1 (TAP 21)."""
+
+DEFAULT_SCHEME: Final = KEY_SCHEMES[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +48,7 @@ class KeyPolicy:
         domains: Delegated targets role per domain.
         layout: Owner of the in-toto layout.
         steps: Functionaries per in-toto step.
+        schemes: Signature scheme per key; a key that is not listed may be of any, and is made with the default one.
     """
 
     demo: bool
@@ -42,3 +59,21 @@ class KeyPolicy:
     domains: Mapping[str, RolePolicy]
     layout: RolePolicy
     steps: Mapping[str, RolePolicy]
+    schemes: Mapping[str, str] = field(default_factory=dict)
+
+    def roles(self) -> dict[str, RolePolicy]:
+        """Return every role under a name for people, those of TUF first."""
+        return {
+            "root": self.root,
+            "targets": self.targets,
+            "snapshot": self.snapshot,
+            "timestamp": self.timestamp,
+            **{f"domain {name}": role for name, role in self.domains.items()},
+            "layout": self.layout,
+            **{f"step {name}": role for name, role in self.steps.items()},
+        }
+
+
+def key_names(policy: KeyPolicy) -> tuple[str, ...]:
+    """Return the name of every key of a policy, each once."""
+    return tuple(dict.fromkeys(key for role in policy.roles().values() for key in role.keys))

@@ -1,29 +1,30 @@
-"""Makes, reads and guards keys: Ed25519, private ones as PKCS #8 files, public ones with their key id and demo marker.
+"""The key directory of a policy: makes, reads and guards its keys. A key has a name, a public half here and a private half at a URI.
 
-Knows files and keys, not what is signed with them.
+Knows which keys there are, not what is signed with them. `schemes` knows kinds of keys, `signers` opens URIs.
 """
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from securesystemslib.exceptions import KeyMismatchError
-from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
+from securesystemslib.signer import Key, SecretsHandler, Signer, SSlibKey
 
+from packager.config.uris import read_uris
 from packager.model.errors import KeyMaterialError
-from packager.model.policy import KeyPolicy, RolePolicy
+from packager.model.policy import DEFAULT_SCHEME, KeyPolicy, RolePolicy, key_names
 from packager.model.strict_json import dump_json, parse_json
 from packager.repo.files import write_once
+from packager.repo.key_files import encode_private, is_encrypted, read_key_file
+from packager.repo.schemes import check_public, generate, public_half, scheme_of
+from packager.repo.signers import import_public, open_signer, path_of
+from packager.vehicle.signatures import key_identity
 
 DEMO_MARKER: Final = "x-packager-demo"
 ROOT_NAME: Final = "root.json"
-MAX_KEY_BYTES: Final = 1 << 14
+URIS_NAME: Final = "uris.toml"
 _MAKE: Final = "make keys"
 _PRIVATE_DIR_MODE: Final = 0o700
 _PRIVATE_MODE: Final = 0o600
@@ -59,10 +60,28 @@ def root_path(directory: Path) -> Path:
     return directory / "public" / ROOT_NAME
 
 
-def key_names(policy: KeyPolicy) -> tuple[str, ...]:
-    """Return the name of every key of a policy, each once."""
-    roles = (policy.root, policy.targets, policy.snapshot, policy.timestamp, *policy.domains.values(), policy.layout)
-    return tuple(dict.fromkeys(key for role in (*roles, *policy.steps.values()) for key in role.keys))
+def key_uri(directory: Path, name: str) -> str:
+    """Return where the private half of `name` lies: as ``uris.toml`` of the directory says, else ``file:private/<name>.pem``.
+
+    Raises:
+        ConfigError: ``uris.toml`` can't be read or says something else than URIs.
+    """
+    return read_uris(directory / URIS_NAME).get(name, default_uri(name))
+
+
+def default_uri(name: str) -> str:
+    """Return where the private half of `name` lies if nothing else is said, relative to the key directory."""
+    return f"file:private/{name}.pem"
+
+
+def is_here(directory: Path, name: str) -> bool:
+    """Tell whether this machine can be asked to sign with `name`: its file is here, or it has a URI of a token or a service.
+
+    Raises:
+        ConfigError, KeyMaterialError: Its URI is unfit.
+    """
+    path = path_of(key_uri(directory, name))
+    return path is None or os.path.lexists(directory / path)
 
 
 def is_demo(key: Key) -> bool:
@@ -70,124 +89,186 @@ def is_demo(key: Key) -> bool:
     return DEMO_MARKER in key.unrecognized_fields
 
 
-def create_keys(policy: KeyPolicy, directory: Path) -> CreatedKeys:
+def create_keys(
+    policy: KeyPolicy,
+    directory: Path,
+    names: Sequence[str] = (),
+    new_passphrase: SecretsHandler | None = None,
+) -> CreatedKeys:
     """Create the key pairs of a policy that are missing. Nothing that exists is overwritten.
 
     A pair of which nothing exists is made, so that a policy can gain a domain or a step. A private key without its public one gets it back:
-    it follows from the private one. The other way round is refused: the key has a holder elsewhere or was lost, and another key under the
-    same name would be a silent change of identity. So is a new key for a role that a signed root already lists: the root does not know it.
+    it follows from the private one. The other way round, the key has a holder elsewhere or was lost, and another key under the same name
+    would be a silent change of identity: it is left alone, and refused in a demo set, whose keys are all here.
 
     Args:
-        policy: Names the keys.
+        policy: Names the keys and their schemes.
         directory: Gets ``private/`` (mode 0700) and ``public/``.
+        names: Makes these only; empty for all of the policy. A signed root does not know a new key of a top-level role, so that it is made
+            only if it is named: then the next root is to list it.
+        new_passphrase: Is told a key's name and returns the passphrase to protect it with; must be given unless the policy is a demo.
 
     Raises:
-        KeyMaterialError: As above; a key that exists is damaged or open to others; nothing was created then. Or a file can't be written.
+        KeyMaterialError: As above; a key that exists is damaged or open to others; a passphrase is too short; a name is not one of the
+            policy; nothing was created then. Or a file can't be written.
+        ConfigError: As `key_uri`.
     """
-    existing, missing, without_public = [], [], []
-    for name in key_names(policy):
-        if os.path.lexists(private_path(directory, name)):
-            if os.path.lexists(public_path(directory, name)):
-                load_signer(directory, name)
-            else:
-                without_public.append((name, _load_private(directory, name)))
-            existing.append(name)
-        elif os.path.lexists(public_path(directory, name)):
-            raise KeyMaterialError(
-                f"key {name!r}: found {public_path(directory, name)} without its private key",
-                hint=f"restore {private_path(directory, name)}; for a new demo set, delete private/ and public/ in {directory}",
-            )
-        else:
-            missing.append(name)
+    unknown = [name for name in names if name not in key_names(policy)]
+    if unknown:
+        raise KeyMaterialError(f"key {unknown[0]!r}: found no role of the policy that lists it, expected one")
+    wanted = names or key_names(policy)
+    missing = [name for name in wanted if not _exists(policy, directory, name)]
+    without_public = [
+        name for name in wanted if name not in missing and not os.path.lexists(public_path(directory, name))
+    ]
     listed = [name for name in missing if name in _root_keys(policy)]
-    if listed and os.path.lexists(root_path(directory)):
+    if listed and not names and os.path.lexists(root_path(directory)):
         raise KeyMaterialError(
             f"{root_path(directory)}: was signed before key {listed[0]!r} existed, so it can't list it",
-            hint=f"restore the key; for a new demo set, delete private/ and public/ in {directory}",
+            hint=f"restore the key, or name it to make it for the next root; "
+            f"for a new demo set, delete private/ and public/ in {directory}",
         )
-    pairs = [(name, Ed25519PrivateKey.generate()) for name in missing]
+    private: dict[str, bytes] = {}
+    public = {name: import_public(key_uri(directory, name), base=directory)[1] for name in without_public}
+    for name in missing:
+        key, scheme = generate(policy.schemes.get(name, DEFAULT_SCHEME)), policy.schemes.get(name)
+        private[name] = encode_private(key, _choose_passphrase(policy, name, new_passphrase))
+        public[name] = public_half(key, scheme)
     try:
         _make_directories(directory)
-        for name, private in pairs:
-            write_once(private_path(directory, name), CryptoSigner(private).private_bytes, _PRIVATE_MODE)
-        for name, private in (*pairs, *without_public):
-            write_once(public_path(directory, name), _write_public(private, demo=policy.demo), _PUBLIC_MODE)
+        for name, data in private.items():
+            write_once(private_path(directory, name), data, _PRIVATE_MODE)
+        for name, half in public.items():
+            write_once(public_path(directory, name), encode_public(half, demo=policy.demo), _PUBLIC_MODE)
     except OSError as error:
         raise KeyMaterialError(f"{directory}: can't write keys: {error}") from error
-    return CreatedKeys(tuple(missing), tuple(existing))
+    return CreatedKeys(tuple(missing), tuple(name for name in wanted if name not in missing))
 
 
 def load_public(directory: Path, name: str) -> SSlibKey:
     """Read one public key.
 
     Raises:
-        KeyMaterialError: It is missing, not Ed25519, or its key id is not the one that follows from it. A free choice of key ids would
-            let one key count twice towards a threshold (TAP 12).
+        KeyMaterialError: It is missing, weak, of a kind that is not accepted, or its key id is not the one that follows from it.
     """
     path = public_path(directory, name)
-    fields = parse_json(_read(path, name), f"public key {name!r}", KeyMaterialError)
+    data = read_key_file(path, f"the public key {name!r}", _MAKE)
+    fields = parse_json(data, f"public key {name!r}", KeyMaterialError)
     try:
-        keyid = fields.pop("keyid")
-        key = Key.from_dict(keyid, fields)
-        genuine = SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.keyval["public"])))
+        return check_public(Key.from_dict(fields.pop("keyid"), fields))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise KeyMaterialError(f"{path}: {error!r}; expected an Ed25519 public key", hint=_MAKE) from error
-    if not isinstance(key, SSlibKey) or key.keyid != genuine.keyid:
-        raise KeyMaterialError(
-            f"{path}: found key id {keyid!r}, expected {genuine.keyid!r}, which follows from the key"
-        )
-    return key
+        raise KeyMaterialError(f"{path}: {error!r}; expected a public key of an accepted kind", hint=_MAKE) from error
 
 
 def load_public_keys(policy: KeyPolicy, directory: Path) -> dict[str, SSlibKey]:
     """Read every public key of a policy, by name.
 
     Raises:
-        KeyMaterialError: As `load_public`, or two names hold the same key, which would meet a threshold of two alone.
+        KeyMaterialError: As `load_public`; two names hold the same key, which would meet a threshold of two alone; a key has another
+            scheme than the policy says; or it is marked as a demo key and the policy is not one for demonstration.
     """
     keys = {name: load_public(directory, name) for name in key_names(policy)}
-    names: dict[str, str] = {}
+    names: dict[bytes | None, str] = {}
     for name, key in keys.items():
-        first = names.setdefault(key.keyval["public"].lower(), name)
+        check_fit(policy, name, key)
+        first = names.setdefault(key_identity(key), name)
         if first != name:
             raise KeyMaterialError(f"keys {first!r} and {name!r}: found the same key, expected different ones")
     return keys
 
 
-def load_signer(directory: Path, name: str) -> Signer:
-    """Read one private key, to sign with.
+def check_fit(policy: KeyPolicy, name: str, key: SSlibKey) -> None:
+    """Check that a key is what the policy wants under its name.
 
     Raises:
-        KeyMaterialError: It is missing, open to other users, not Ed25519, or not the private half of the public key.
+        KeyMaterialError: It has another scheme, or is marked as a demo key and the policy is not one for demonstration.
     """
-    public = load_public(directory, name)
-    private = _load_private(directory, name)
-    try:
-        return CryptoSigner(private, public)
-    except KeyMismatchError as error:
+    wanted = policy.schemes.get(name, scheme_of(key))
+    if scheme_of(key) != wanted:
         raise KeyMaterialError(
-            f"{private_path(directory, name)}: does not belong to {public_path(directory, name)}",
-            hint="restore the pair from one backup",
-        ) from error
+            f"key {name!r}: found the scheme {scheme_of(key)!r}, expected {wanted!r} as the policy says"
+        )
+    if is_demo(key) and not policy.demo:
+        raise KeyMaterialError(
+            f"key {name!r}: found a demo key, expected none under a policy with demo = false",
+            hint="make new keys: a demo key can't become a real one",
+        )
 
 
-def load_signers(directory: Path, roles: Iterable[RolePolicy]) -> dict[str, Signer]:
-    """Read the private keys of `roles` that are on this machine, by name.
+def load_signer(directory: Path, name: str, secrets_handler: SecretsHandler | None = None) -> Signer:
+    """Open one private key, to sign with.
+
+    Args:
+        directory: Of the keys.
+        name: Of the key.
+        secrets_handler: Asks for a passphrase or a PIN, as for `open_signer`.
+
+    Raises:
+        KeyMaterialError: It is missing, can't be opened (see `open_signer`), or is not the private half of the public key.
+        ConfigError: As `key_uri`.
+    """
+    return open_signer(key_uri(directory, name), load_public(directory, name), secrets_handler, base=directory)
+
+
+def load_signers(
+    directory: Path, roles: Iterable[RolePolicy], secrets_handler: SecretsHandler | None = None
+) -> dict[str, Signer]:
+    """Open the private keys of `roles` that are on this machine, by name.
 
     Raises:
         KeyMaterialError: As `load_signer`, or fewer than the threshold of a role are here.
+        ConfigError: As `key_uri`.
     """
     signers: dict[str, Signer] = {}
     for role in roles:
-        here = [name for name in role.keys if os.path.lexists(private_path(directory, name))]
+        here = [name for name in role.keys if is_here(directory, name)]
         if len(here) < role.threshold:
             absent = ", ".join(name for name in role.keys if name not in here)
             raise KeyMaterialError(
                 f"{directory / 'private'}: found {len(here)} of {len(role.keys)} keys, expected {role.threshold}; missing: {absent}",
                 hint=_MAKE,
             )
-        signers |= {name: load_signer(directory, name) for name in here if name not in signers}
+        for name in here:
+            if name not in signers:
+                signers[name] = load_signer(directory, name, secrets_handler)
     return signers
+
+
+def _exists(policy: KeyPolicy, directory: Path, name: str) -> bool:
+    """Tell whether a key exists here or elsewhere, after a look at what is here.
+
+    Raises:
+        KeyMaterialError: What is here is damaged, or something is missing that can't be made.
+    """
+    has_public = os.path.lexists(public_path(directory, name))
+    if key_uri(directory, name) != default_uri(name):
+        if not has_public:
+            raise KeyMaterialError(
+                f"key {name!r}: found the URI of its private half, expected {public_path(directory, name)}, too",
+                hint=f"packager keys add {name} --uri URI",
+            )
+        return True
+    path = private_path(directory, name)
+    if os.path.lexists(path):
+        if has_public and not is_encrypted(path):
+            load_signer(directory, name)
+        return True
+    if has_public and policy.demo:
+        raise KeyMaterialError(
+            f"key {name!r}: found {public_path(directory, name)} without its private key",
+            hint=f"restore {path}; for a new demo set, delete private/ and public/ in {directory}",
+        )
+    return has_public
+
+
+def _choose_passphrase(policy: KeyPolicy, name: str, new_passphrase: SecretsHandler | None) -> str | None:
+    if policy.demo:
+        return None
+    if new_passphrase is None:
+        raise KeyMaterialError(
+            f"key {name!r}: found no way to ask for a passphrase, expected one: it is not a demo key"
+        )
+    return new_passphrase(name)
 
 
 def _root_keys(policy: KeyPolicy) -> frozenset[str]:
@@ -207,38 +288,7 @@ def _make_directories(directory: Path) -> None:
         )
 
 
-def _load_private(directory: Path, name: str) -> Ed25519PrivateKey:
-    path = private_path(directory, name)
-    try:
-        private = load_pem_private_key(_read(path, name, secret=True), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it is encrypted
-        raise KeyMaterialError(f"{path}: found no readable key, expected PKCS #8 PEM without a passphrase") from error
-    if not isinstance(private, Ed25519PrivateKey):
-        raise KeyMaterialError(f"{path}: found {type(private).__name__}, expected an Ed25519 private key")
-    return private
-
-
-def _read(path: Path, name: str, *, secret: bool = False) -> bytes:
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if secret and status.st_mode & _OTHERS:
-                raise KeyMaterialError(
-                    f"{path}: found mode {stat.S_IMODE(status.st_mode):04o}, expected 0600: a private key is for its owner alone",
-                    hint=f"chmod 600 {path}, and replace the key if others could have read it",
-                )
-            data = file.read(MAX_KEY_BYTES + 1)
-    except OSError as error:
-        kind = "private" if secret else "public"
-        raise KeyMaterialError(
-            f"{path}: {error.strerror or error}; expected the {kind} key {name!r}", hint=_MAKE
-        ) from error
-    if len(data) > MAX_KEY_BYTES:
-        raise KeyMaterialError(f"{path}: found more than {MAX_KEY_BYTES} bytes, expected a key")
-    return data
-
-
-def _write_public(private: Ed25519PrivateKey, *, demo: bool) -> bytes:
-    key = SSlibKey.from_crypto(private.public_key())
+def encode_public(key: SSlibKey, *, demo: bool) -> bytes:
+    """Return the file of a public key."""
     marker: Mapping[str, Any] = {DEMO_MARKER: True} if demo else {}
     return dump_json({**key.to_dict(), "keyid": key.keyid, **marker}) + b"\n"

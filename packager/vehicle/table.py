@@ -115,6 +115,13 @@ class Table:
                 self.problem(f"found {key!r}, expected a name of A-Z a-z 0-9 . _ + ~ -")
             yield key, self.table(key)
 
+    def texts(self) -> dict[str, str]:
+        """Read every value of this table as a non-empty printable string, by name."""
+        for key in self._values:
+            if not is_name(key):
+                self.problem(f"found {key!r}, expected a name of A-Z a-z 0-9 . _ + ~ -")
+        return {key: self.text(key) for key in self._values}
+
     def end(self) -> None:
         """Note every key that nobody read."""
         for key in self._values:

@@ -147,3 +147,14 @@ def test_missing_file_and_bad_text(tmp_path: Path) -> None:
         bad.write_bytes(content)
         with pytest.raises(ConfigError, match="expected"):
             read_policy(bad)
+
+
+def test_schemes_are_known_and_of_keys_that_a_role_lists(read: Callable[..., KeyPolicy]) -> None:
+    assert read_policy(SAMPLE).schemes == {}
+    table = '\n[schemes]\nroot-3 = "ml-dsa-65"\n'
+    assert read(("[root]", f"{table}[root]")).schemes == {"root-3": "ml-dsa-65"}
+    wrong = '\n[schemes]\nroot-9 = "ed25519"\nroot-1 = "rsa-pkcs1v15-sha256"\nroot-2 = 3\n[root]'
+    text = "\n".join(problems_of(read, ("[root]", wrong)))
+    assert "schemes.root-9: found a key that no role lists" in text
+    assert "schemes.root-1: found 'rsa-pkcs1v15-sha256', expected one of ed25519" in text
+    assert "root-2: found 3, expected a string" in text

@@ -3,23 +3,23 @@
 import json
 import os
 import stat
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root
 
 from packager.model.errors import KeyMaterialError, RepositoryError
-from packager.model.policy import KeyPolicy, RolePolicy
+from packager.model.policy import KeyPolicy, RolePolicy, key_names
 from packager.repo.ceremony import create_root, load_root, read_root
 from packager.repo.files import write_once
 from packager.repo.keys import (
     create_keys,
     is_demo,
-    key_names,
     load_public,
     load_public_keys,
     load_signer,
@@ -85,7 +85,9 @@ def test_private_key_is_never_open_while_it_is_written(tmp_path: Path, monkeypat
 def test_demo_marker_stands_in_public_key_and_not_otherwise(tmp_path: Path, keys: Path) -> None:
     assert json.loads(public_path(keys, "body").read_bytes())["x-packager-demo"] is True
     assert is_demo(load_public(keys, "body"))
-    create_keys(KeyPolicy(False, *[getattr(POLICY, name) for name in KeyPolicy.__slots__[1:]]), tmp_path / "real")
+    create_keys(
+        replace(POLICY, demo=False), tmp_path / "real", new_passphrase=lambda name: f"a long passphrase of {name}"
+    )
     assert not is_demo(load_public(tmp_path / "real", "body"))
 
 
@@ -170,14 +172,14 @@ def test_private_key_of_another_pair_is_refused(keys: Path) -> None:
         load_signer(keys, "body")
 
 
-def test_private_key_must_be_ed25519_without_passphrase(keys: Path) -> None:
-    encrypted = CryptoSigner.generate_ed25519()._private_key.private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")
-    )
+def test_private_key_must_be_pkcs8_of_the_same_kind(keys: Path) -> None:
     other_kind = generate_private_key(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    old_form = generate_private_key(SECP256R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()
+    )
     for content, message in (
-        (encrypted, "without a passphrase"),
-        (other_kind, "an Ed25519"),
+        (other_kind, "does not belong to"),
+        (old_form, "PKCS #8"),
         (b"junk", "PKCS #8"),
         (b"x" * 20000, "more"),
     ):

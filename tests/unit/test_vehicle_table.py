@@ -111,3 +111,11 @@ def test_a_table_can_be_renamed() -> None:
     given.rename('ecu "DME"')
     given.text("x")
     assert given.problems == ['ecu "DME": x is missing; expected a string']
+
+
+def test_texts_are_named_strings() -> None:
+    problems: list[str] = []
+    assert Table({"a": "x", "b": "y"}, "t", problems).texts() == {"a": "x", "b": "y"}
+    assert problems == []
+    Table({"../a": "x", "b": 7, "c": ""}, "t", problems).texts()
+    assert len(problems) == 3
