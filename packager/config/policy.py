@@ -41,6 +41,7 @@ def read_policy(path: Path) -> KeyPolicy:
         layout=layout,
         steps={name: _read_keys(table, layout.expires_days) for name, table in top.table("steps").children()},
         schemes=top.table("schemes", optional=True).texts(),
+        gate=_read_keys(top.table("gate"), layout.expires_days) if "gate" in values else None,
     )
     top.end()
     problems.extend(
@@ -103,6 +104,7 @@ def _find_shared_keys(policy: KeyPolicy) -> Iterator[str]:
         ("domains", tuple(policy.domains.values())),
         ("snapshot or timestamp", (policy.snapshot, policy.timestamp)),
         ("steps", tuple(policy.steps.values())),
+        ("gate", (policy.gate,) if policy.gate else ()),
     )
     found: dict[str, list[str]] = {}
     for purpose, roles in purposes:

@@ -49,6 +49,7 @@ class KeyPolicy:
         layout: Owner of the in-toto layout.
         steps: Functionaries per in-toto step.
         schemes: Signature scheme per key; a key that is not listed may be of any, and is made with the default one.
+        gate: The release gate, which verifies the supply chain and says so to the cars; None for a repository that says nothing.
     """
 
     demo: bool
@@ -60,6 +61,7 @@ class KeyPolicy:
     layout: RolePolicy
     steps: Mapping[str, RolePolicy]
     schemes: Mapping[str, str] = field(default_factory=dict)
+    gate: RolePolicy | None = None
 
     def roles(self) -> dict[str, RolePolicy]:
         """Return every role under a name for people, those of TUF first."""
@@ -71,6 +73,7 @@ class KeyPolicy:
             **{f"domain {name}": role for name, role in self.domains.items()},
             "layout": self.layout,
             **{f"step {name}": role for name, role in self.steps.items()},
+            **({"gate": self.gate} if self.gate else {}),
         }
 
 

@@ -30,6 +30,19 @@ MAX_FILES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class Functionaries:
+    """Who may perform a step.
+
+    Attributes:
+        keys: Different ones.
+        threshold: How many of them must say the same.
+    """
+
+    keys: tuple[Key, ...]
+    threshold: int
+
+
+@dataclass(frozen=True, slots=True)
 class VerifiedChain:
     """A supply chain that holds.
 
@@ -38,12 +51,16 @@ class VerifiedChain:
         links: One per step, of its first functionary; the others say the same.
         images: Digests of every collected image, by artifact name.
         targets: Digests of the published bundles, by target path: exactly these may be signed as targets.
+        files: Digests of layout and links, by file name.
+        functionaries: Who may perform each step, as the layout says.
     """
 
     release: ReleaseId
     links: Mapping[str, VerifiedLink]
     images: Mapping[str, Digest]
     targets: Mapping[str, Digest]
+    files: Mapping[str, Digest]
+    functionaries: Mapping[str, Functionaries]
 
 
 def read_chain(directory: Path) -> dict[str, bytes]:
@@ -81,11 +98,15 @@ def verify_chain(files: Mapping[str, bytes], layout_keys: Sequence[Key], now: da
         raise SupplyChainError(f"supply chain: {LAYOUT_NAME} is missing")
     if not layout_keys:
         raise SupplyChainError("layout: found no key to verify it with, expected at least one")
-    layout, _ = open_envelope(files[LAYOUT_NAME], "layout", layout_keys, every=True)
+    layout, _ = open_envelope(files[LAYOUT_NAME], "layout", layout_keys, len(layout_keys))
     release = _check_layout(layout, now)
-    links = _verify_links(layout, {name: data for name, data in files.items() if name != LAYOUT_NAME})
-    judge(files[LAYOUT_NAME], {name: data for name, data in files.items() if name != LAYOUT_NAME}, layout_keys)
-    return _check_release(release, links)
+    functionaries = {step["name"]: _read_functionaries(layout, step) for step in layout["steps"]}
+    link_files = {name: data for name, data in files.items() if name != LAYOUT_NAME}
+    links = _verify_links(functionaries, link_files)
+    judge(files[LAYOUT_NAME], link_files, layout_keys)
+    images, targets = _check_release(release, links)
+    digests = {name: Digest.of(data) for name, data in sorted(files.items())}
+    return VerifiedChain(release, links, images, targets, digests, functionaries)
 
 
 def _check_layout(layout: Mapping[str, Any], now: datetime) -> ReleaseId:
@@ -118,19 +139,22 @@ def _check_layout(layout: Mapping[str, Any], now: datetime) -> ReleaseId:
         raise SupplyChainError(f"layout: {error!r}; expected a layout of {', '.join(STEPS)} for one release") from error
 
 
-def _verify_links(layout: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, VerifiedLink]:
+def _read_functionaries(layout: Mapping[str, Any], step: Mapping[str, Any]) -> Functionaries:
+    keys = tuple(_read_key(layout, keyid) for keyid in step["pubkeys"])
+    check_different(f"step {step['name']!r}", keys)
+    return Functionaries(keys, step["threshold"])
+
+
+def _verify_links(functionaries: Mapping[str, Functionaries], files: Mapping[str, bytes]) -> dict[str, VerifiedLink]:
     """Verify every link by itself. A link that does not hold breaks the chain even where enough others are there."""
     links = {}
     expected: set[str] = set()
-    for step in layout["steps"]:
-        name = step["name"]
-        keys = [_read_key(layout, keyid) for keyid in step["pubkeys"]]
-        check_different(f"step {name!r}", keys)
-        by_file = {link_name(name, key.keyid): key for key in keys}
+    for name, who in functionaries.items():
+        by_file = {link_name(name, key.keyid): key for key in who.keys}
         present = [file for file in by_file if file in files]
-        if len(present) < step["threshold"]:
+        if len(present) < who.threshold:
             raise SupplyChainError(
-                f"step {name!r}: found {len(present)} links, expected {step['threshold']} of {', '.join(by_file)}",
+                f"step {name!r}: found {len(present)} links, expected {who.threshold} of {', '.join(by_file)}",
                 hint="the step was not performed, or by somebody whom the layout does not name",
             )
         expected.update(present)
@@ -164,8 +188,14 @@ def _read_key(layout: Mapping[str, Any], keyid: object) -> Key:
         raise SupplyChainError(f"layout: key {keyid!r}: {error!r}; expected a public key") from error
 
 
-def _check_release(release: ReleaseId, links: Mapping[str, VerifiedLink]) -> VerifiedChain:
-    """Check what rules can't say: that all steps are about the same set of bundles, each proven to make the image of its own path."""
+def _check_release(
+    release: ReleaseId, links: Mapping[str, VerifiedLink]
+) -> tuple[dict[str, Digest], dict[str, Digest]]:
+    """Check what rules can't say: that all steps are about the same set of bundles, each proven to make the image of its own path.
+
+    Returns:
+        The images that were collected and the bundles that were published, as in `VerifiedChain`.
+    """
     collected = links[COLLECT].products
     if collected.get(DESCRIPTION) != release.description:
         raise SupplyChainError(
@@ -181,7 +211,7 @@ def _check_release(release: ReleaseId, links: Mapping[str, VerifiedLink]) -> Ver
     _same(PUBLISH, "rebuilt images", _with_prefix(links[PUBLISH].materials, "rebuilt"), rebuilt)
     targets = {name.removeprefix("targets/"): digest for name, digest in links[PUBLISH].products.items()}
     _same(PUBLISH, "targets", targets, {name.removeprefix("bundles/"): digest for name, digest in bundles.items()})
-    return VerifiedChain(release, links, images, targets)
+    return images, targets
 
 
 def _with_prefix(artifacts: Mapping[str, Digest], prefix: str) -> dict[str, Digest]:

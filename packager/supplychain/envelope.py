@@ -66,7 +66,7 @@ def verify_link(data: bytes, step: str, keys: Sequence[Key]) -> VerifiedLink:
         SupplyChainError: It does not hold.
     """
     what = f"link of step {step!r}"
-    payload, keyid = open_envelope(data, what, keys, every=False)
+    payload, keyid = open_envelope(data, what, keys, 1)
     if payload.get("_type") != "link" or payload.get("name") != step:
         raise SupplyChainError(f"{what}: found a {payload.get('_type')} named {payload.get('name')!r}")
     command = payload.get("command")
@@ -98,14 +98,14 @@ def verify_previous(data: bytes, step: str, keys: Sequence[Key], used: Mapping[s
     return link
 
 
-def open_envelope(data: bytes, what: str, keys: Sequence[Key], *, every: bool) -> tuple[dict[str, Any], str]:
+def open_envelope(data: bytes, what: str, keys: Sequence[Key], threshold: int) -> tuple[dict[str, Any], str]:
     """Verify the signatures of an envelope and return its payload and the key id of the first signature that holds.
 
     Args:
         data: The file.
         what: Names it in messages.
         keys: At least one.
-        every: Whether every key must have signed, instead of any one.
+        threshold: How many of them must have signed.
 
     Raises:
         SupplyChainError: It is not an in-toto envelope in strict JSON, or a signature is missing or does not hold.
@@ -120,10 +120,9 @@ def open_envelope(data: bytes, what: str, keys: Sequence[Key], *, every: bool) -
     if envelope.payload_type != PAYLOAD_TYPE:
         raise SupplyChainError(f"{what}: found payload type {envelope.payload_type!r}, expected {PAYLOAD_TYPE!r}")
     signed = [key.keyid for key in keys if _signed_by(envelope, key)]
-    missing = [key.keyid for key in keys if key.keyid not in signed]
-    if not signed or (every and missing):
+    if len(signed) < max(threshold, 1):
         found = ", ".join(sorted(envelope.signatures)) or "none"
-        expected = f"{'all' if every else 'one'} of {', '.join(key.keyid for key in keys) or 'no key'}"
+        expected = f"{threshold} of {', '.join(key.keyid for key in keys) or 'no key'}"
         raise SupplyChainError(
             f"{what}: found signatures of {found}, expected valid ones of {expected}",
             hint="the file was changed after signing, or somebody else signed it",

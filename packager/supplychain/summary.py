@@ -1,0 +1,104 @@
+"""What the release gate says of a supply chain that it verified: one SLSA verification summary per domain, which cars check.
+
+`packager.vehicle.summary` reads them and defines their form.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from securesystemslib.signer import Key, Signer
+
+from packager.model.errors import KeyMaterialError, SupplyChainError
+from packager.model.policy import RolePolicy
+from packager.supplychain.chain import LAYOUT_NAME, VerifiedChain
+from packager.supplychain.intoto import TIME_FORMAT
+from packager.supplychain.statement import resource, sign_statement
+from packager.vehicle.errors import UntrustedError
+from packager.vehicle.identity import Digest
+from packager.vehicle.summary import CHAIN_LEVEL, PASSED, PREDICATE_TYPE, RESOURCE_PREFIX, Gate, verify_summary
+from packager.vehicle.targets import IMAGE
+
+VERIFIER_ID = RESOURCE_PREFIX + "release-gate:v1"
+LEVELS = ("SLSA_BUILD_LEVEL_UNEVALUATED", CHAIN_LEVEL)
+"""How the images themselves were built is not looked at, so no SLSA level is claimed for them."""
+
+
+def make_summary(
+    path: str,
+    images: Mapping[str, Digest],
+    chain: VerifiedChain,
+    chain_path: str,
+    signers: Sequence[Signer],
+    issued_at: datetime,
+) -> bytes:
+    """Vouch for the images of a domain, with the gate's keys.
+
+    Args:
+        path: Target path that the summary will have.
+        images: Digests of the domain's new images, by target path.
+        chain: The verified chain of their release; the caller can't have one without verifying it.
+        chain_path: Where layout and links stand among the targets, for example ``chain/07-2020.45``.
+        signers: The gate's.
+        issued_at: UTC, whole seconds.
+
+    Raises:
+        SupplyChainError: The chain does not prove one of the images.
+        KeyMaterialError: A signer can't sign.
+    """
+    for name, digest in images.items():
+        proven = chain.images.get(f"images/{name}")
+        is_rebuilt = any(target.rpartition("/")[0] == name.removesuffix(f"/{IMAGE}") for target in chain.targets)
+        if proven != digest or not is_rebuilt:
+            raise SupplyChainError(
+                f"{name}: found {digest}; the supply chain proves {proven or 'no such image'}"
+                + ("" if is_rebuilt else ", and no bundle that rebuilds it"),
+                hint="the release gate vouches only for what the chain proves; build again",
+            )
+    evidence = {name: digest for name, digest in chain.files.items() if name != LAYOUT_NAME}
+    predicate = {
+        "verifier": {"id": VERIFIER_ID},
+        "timeVerified": issued_at.strftime(TIME_FORMAT),
+        "resourceUri": RESOURCE_PREFIX + path,
+        "policy": resource(chain.files[LAYOUT_NAME], uri=f"{chain_path}/{LAYOUT_NAME}"),
+        "inputAttestations": [
+            resource(digest, uri=f"{chain_path}/{name}") for name, digest in sorted(evidence.items())
+        ],
+        "verificationResult": PASSED,
+        "verifiedLevels": list(LEVELS),
+        "slsaVersion": "1.1",
+    }
+    return sign_statement(images, PREDICATE_TYPE, predicate, signers)
+
+
+def choose_gate_signers(policy: RolePolicy, signers: Mapping[str, Signer]) -> list[Signer]:
+    """Return the gate's keys that are at hand.
+
+    Raises:
+        KeyMaterialError: Fewer than its threshold are.
+    """
+    mine = [signers[name] for name in policy.keys if name in signers]
+    if len(mine) < policy.threshold:
+        raise KeyMaterialError(
+            f"release gate: found {len(mine)} of its keys to sign with, expected {policy.threshold}",
+            hint="make keys, or run this where the gate's keys are",
+        )
+    return mine
+
+
+def check_summary(
+    data: bytes, path: str, images: Mapping[str, Digest], gate_keys: Sequence[Key], threshold: int
+) -> None:
+    """Verify a summary with the vehicle's own code, and that it is about exactly `images`.
+
+    Raises:
+        SupplyChainError: It does not hold.
+    """
+    try:
+        found = verify_summary(data, path, Gate(tuple(gate_keys), threshold))
+    except UntrustedError as error:
+        raise SupplyChainError(str(error), hint="a car would refuse it; get the release again") from error
+    for name in sorted(found.keys() | images.keys()):
+        if found.get(name) != images.get(name):
+            raise SupplyChainError(
+                f"{path}: {name}: vouches for {found.get(name) or 'nothing'}, signed is {images.get(name) or 'nothing'}"
+            )
