@@ -75,8 +75,7 @@ def make_bundle(
         version=version,
         length_bytes=len(written.data),
         digest=Digest.of(written.data),
-        old=None if old is None else ImageId.of(old),
-        new=ImageId.of(new),
+        old=None if old is None else Digest.of(old),
         head=SignedHead(written.head_bytes, Digest.of(written.data[: written.head_bytes])),
     )
     return MadeBundle(written.data, written.head_bytes, target)

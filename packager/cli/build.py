@@ -43,6 +43,9 @@ STARTS = {"previous": "from the previous images", "oldest": "from the oldest ima
 )
 @EFFORT
 @ISSUED_AT
+@click.option(
+    "--unsigned", is_flag=True, help="Leave the metadata to those who hold its keys; sign the supply chain alone."
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan; write nothing.")
 @JSON
 def build(
@@ -53,6 +56,7 @@ def build(
     jobs: int,
     effort: int,
     issued_at: datetime | None,
+    unsigned: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -63,7 +67,9 @@ def build(
     output = Output(as_json)
     release, description = read_release(release_file)
     time = issue_time(issued_at)
-    authority = load_authority(read_policy(keys_directory / "policy.toml"), release, keys_directory)
+    authority = load_authority(
+        read_policy(keys_directory / "policy.toml"), release, keys_directory, is_signed=not unsigned
+    )
     with output.progress("reading images", 0):
         plan = collect(release)
     for note in plan.notes:
@@ -72,10 +78,10 @@ def build(
     if dry_run:
         _show_plan(output, release, plan)
         return
-    request = Request(release, description, plan, authority, time, out, effort)
+    request = Request(release, description, plan, authority, time, out, effort, not unsigned)
     with processes(jobs) as executor:
         bundles = make_release(request, executor, output.progress)
-    _show_release(output, release, bundles, out)
+    _show_release(output, release, bundles, out, is_signed=not unsigned)
 
 
 def _show_plan(output: Output, release: Release, plan: Plan) -> None:
@@ -94,7 +100,9 @@ def _show_plan(output: Output, release: Release, plan: Plan) -> None:
     )
 
 
-def _show_release(output: Output, release: Release, bundles: Sequence[BuiltBundle], out: Path) -> None:
+def _show_release(
+    output: Output, release: Release, bundles: Sequence[BuiltBundle], out: Path, *, is_signed: bool
+) -> None:
     rows = []
     for built in bundles:
         job = built.job
@@ -125,11 +133,13 @@ def _show_release(output: Output, release: Release, bundles: Sequence[BuiltBundl
     headings += [f"s @{mbit}M" for mbit in LINKS_MBIT_PER_S]
     title = f"{release.name} {release.version} for {release.car_line} (s @10M: seconds of download at 10 Mbit/s)"
     text = f"{title}\n{table(headings, rows, 3)}"
+    state = "complete, verified and signed" if is_signed else "complete and verified; its metadata is to be signed"
     output.result(
         "summary",
-        f"{text}\n\n{_car_table(release, bundles)}\n\n{out}: complete, verified and signed",
+        f"{text}\n\n{_car_table(release, bundles)}\n\n{out}: {state}",
         out=str(out),
         bundles=len(bundles),
+        signed=is_signed,
     )
 
 

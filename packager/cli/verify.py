@@ -27,15 +27,19 @@ def verify(*, directory: Path, root: Path, images: Path | None, as_json: bool) -
         output.result("bundle", f"ok  {target.path}", path=target.path, length_bytes=target.length_bytes)
 
     verified = verify_release(directory, root_data, images, now(), show)
-    release = verified.chain.release
+    chains = list(verified.chains.values())
+    release = chains[0].release
+    steps = sum(len(chain.links) for chain in chains)
+    more = f" (and {len(chains) - 1} before it)" if chains[1:] else ""
     output.result(
         "summary",
-        f"{directory}: {release.name} {release.version} is verified: {len(verified.images)} images, "
-        f"{len(verified.bundles)} bundles applied, {len(verified.chain.links)} steps of the supply chain",
+        f"{directory}: {release.name} {release.version}{more} is verified: {len(verified.images)} images, "
+        f"{len(verified.bundles)} bundles applied, {steps} steps of the supply chain",
         release=release.name,
         version=release.version,
         images=len(verified.images),
         bundles=len(verified.bundles),
-        steps=len(verified.chain.links),
+        steps=steps,
+        releases=[chain.release.version for chain in chains],
         verified=True,
     )

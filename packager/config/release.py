@@ -8,7 +8,7 @@ from packager.model.release import DEFAULT_REPAIR_PERCENT, EcuRelease, ImageSour
 from packager.vehicle.identity import Digest
 from packager.vehicle.manifest import MAX_RELEASE_COUNTER
 from packager.vehicle.profile import KIB, MIB, read_profile
-from packager.vehicle.table import Table
+from packager.vehicle.table import MAX_NAME_CHARACTERS, Table, is_name
 
 MAX_SPEED_KIB_PER_S = 1 << 30
 
@@ -39,6 +39,10 @@ def read_release(path: Path) -> tuple[Release, Digest]:
         budget_s=budget.integer("seconds_per_car", least=1, most=10**6),
         ecus=tuple(sorted(ecus, key=lambda ecu: ecu.name)),
     )
+    if result.version and not is_name(result.id):
+        release.problem(
+            f"version: found {result.version!r}, expected at most {MAX_NAME_CHARACTERS} characters, a letter or digit first"
+        )
     release.end()
     budget.end()
     problems += _problems_across(result)

@@ -40,7 +40,7 @@ class Job:
     @property
     def path(self) -> str:
         """Target path of the bundle."""
-        old = None if self.old is None else self.old.image
+        old = None if self.old is None else self.old.image.digest
         return bundle_path(self.ecu.hardware_id, self.ecu.new.version, old)
 
     @property

@@ -1,5 +1,6 @@
 """What a release is: the new images of a car line's ECUs, the old images in the field, and what each ECU can do."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 from packager.vehicle.profile import UpdateProfile
 
 DEFAULT_REPAIR_PERCENT: Final = 25
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._+~-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +83,8 @@ class Release:
     budget_bytes: int
     budget_s: int
     ecus: tuple[EcuRelease, ...]
+
+    @property
+    def id(self) -> str:
+        """Its version as one component of a path, for example ``07-2020.45``; names its roles and its chain in the repository."""
+        return _UNSAFE.sub("-", self.version)

@@ -25,10 +25,11 @@ from packager.pipeline.evidence import Evidence
 from packager.pipeline.report import check_budgets, measurements, report
 from packager.pipeline.staging import Stage, staging
 from packager.pipeline.workers import run
+from packager.repo.admission import check_hardware
 from packager.repo.ceremony import load_root
+from packager.repo.contents import CONTENTS_NAME, TARGETS, Chain, Contents, read_contents, write_contents
 from packager.repo.keys import load_public_keys, load_signers
-from packager.repo.repository import Authority, Contents, write_metadata
-from packager.repo.targets_set import Chain, check_hardware
+from packager.repo.repository import Authority, write_metadata
 from packager.supplychain.chain import VerifiedChain
 from packager.supplychain.intoto import ReleaseId
 from packager.supplychain.steps import (
@@ -45,7 +46,7 @@ from packager.supplychain.steps import (
 )
 from packager.vehicle.head import SignedHead
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.targets import BundleTarget, ImageTarget
+from packager.vehicle.targets import CHAIN, BundleTarget, ImageTarget
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Called with a label and a length; provides the function that takes steps."""
@@ -64,6 +65,7 @@ class Request:
         issued_at: Time of issue, UTC, whole seconds.
         out: Where the release goes.
         effort: 1 (fast) to 9 (small).
+        is_signed: Whether metadata is signed, too; else what is to be signed is left for those who hold the keys.
     """
 
     release: Release
@@ -73,19 +75,28 @@ class Request:
     issued_at: datetime
     out: Path
     effort: int
+    is_signed: bool = True
 
 
-def load_authority(policy: KeyPolicy, release: Release, directory: Path) -> Authority:
+def load_authority(policy: KeyPolicy, release: Release, directory: Path, *, is_signed: bool = True) -> Authority:
     """Load all keys that a build signs with; the root's private keys are not among them.
+
+    Args:
+        policy: Names them.
+        release: What will be built.
+        directory: Of the keys.
+        is_signed: False for the keys of the supply chain alone: steps and layout.
 
     Raises:
         RepositoryError: The release has a domain without a role in the policy.
         KeyMaterialError: A key is missing or unfit.
     """
     check_hardware(policy, _hardware(release))
-    roles = [policy.targets, policy.snapshot, policy.timestamp, policy.layout]
-    signers = load_signers(directory, [*roles, *policy.domains.values(), *policy.steps.values()])
-    return Authority(policy, load_public_keys(policy, directory), signers, load_root(directory))
+    roles = [policy.layout, *policy.steps.values()]
+    if is_signed:
+        roles += [policy.targets, policy.snapshot, policy.timestamp, *policy.domains.values()]
+    signers = load_signers(directory, roles)
+    return Authority(policy, load_public_keys(policy, directory), signers, load_root(directory) if is_signed else b"")
 
 
 def make_release(request: Request, executor: Executor, progress: Progress) -> Sequence[BuiltBundle]:
@@ -160,7 +171,10 @@ def _check(
 def _publish(
     request: Request, stage: Stage, bundles: Sequence[BuiltBundle], chain: Chain, proven: VerifiedChain
 ) -> None:
-    """Put everything in its place; the metadata comes last, of it the timestamp. Only what the chain proves is signed."""
+    """Put everything in its place; the metadata comes last, of it the timestamp. Only what the chain proves is signed.
+
+    What is signed is read back from what a build machine without those keys would hand over: there is one way to a signature.
+    """
     contents = _contents(request, bundles, chain)
     signed = {
         target.path: target.digest
@@ -171,14 +185,17 @@ def _publish(
     if signed != proven.targets:
         raise SupplyChainError("targets: what is to be signed differs from what the supply chain proves; build again")
     for built in bundles:
-        place = stage.out / "repo" / "targets" / built.job.path
+        place = stage.out / TARGETS / built.job.path
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(built.file, place)
-    (stage.out / "chain").mkdir()
+    place = stage.out / CHAIN / contents.release
+    place.mkdir(parents=True)
     for name, data in chain.files.items():
-        (stage.out / "chain" / name).write_bytes(data)
+        (place / name).write_bytes(data)
     _write_json(stage.out / "report.json", report(request.release, request.plan, bundles, request.issued_at))
-    write_metadata(stage.out / "repo" / "metadata", request.authority, contents, request.issued_at)
+    (stage.out / CONTENTS_NAME).write_bytes(write_contents(contents))
+    if request.is_signed:
+        write_metadata(stage.out / "repo" / "metadata", request.authority, read_contents(stage.out), request.issued_at)
 
 
 def _contents(request: Request, bundles: Sequence[BuiltBundle], chain: Chain) -> Contents:
@@ -193,7 +210,7 @@ def _contents(request: Request, bundles: Sequence[BuiltBundle], chain: Chain) ->
             repair_bytes = image.length_bytes * job.ecu.repair_percent // 100
             into.append(ImageTarget(hardware_id, version, image, counter, (hardware_id,), repair_bytes))
         into.append(_target(built))
-    return Contents(_hardware(request.release), targets, chain)
+    return Contents(request.release.id, _hardware(request.release), targets, chain)
 
 
 def _hardware(release: Release) -> dict[str, list[str]]:
@@ -210,8 +227,7 @@ def _target(built: BuiltBundle) -> BundleTarget:
         job.new.source.version,
         built.bundle.length_bytes,
         built.bundle.digest,
-        None if job.old is None else job.old.image,
-        job.new.image,
+        _old(built),
         SignedHead(built.head.length_bytes, built.head.digest),
     )
 

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from packager.model.errors import KeyMaterialError
+from packager.repo.contents import Chain
 from packager.repo.repository import Authority
-from packager.repo.targets_set import Chain
 from packager.supplychain.chain import LAYOUT_NAME, VerifiedChain, verify_chain
 from packager.supplychain.envelope import verify_previous
 from packager.supplychain.intoto import ReleaseId, link_name, make_layout, record_link

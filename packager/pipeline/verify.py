@@ -4,25 +4,23 @@ TUF metadata, then the supply chain (whose layout keys come from signed targets)
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
-
-from securesystemslib.exceptions import Error as SignerError
-from tuf.api.metadata import Key, Targets
+from typing import Final, Self
 
 from packager.bundle.check import apply_to_file, rebuild
-from packager.bundle.loose import ANY_PROFILE, LooseBundle
-from packager.model.errors import SupplyChainError, VerificationError
-from packager.repo.targets_set import CHAIN_PREFIX
-from packager.supplychain.chain import LAYOUT_NAME, VerifiedChain, read_chain, verify_chain
+from packager.bundle.loose import ANY_PROFILE
+from packager.model.errors import VerificationError
+from packager.pipeline.bound_chain import verify_chains
+from packager.supplychain.chain import VerifiedChain
 from packager.vehicle.errors import ResourceError, UntrustedError
-from packager.vehicle.head import Head
-from packager.vehicle.identity import SHA256, Digest, ImageId
+from packager.vehicle.head import Head, read_head
+from packager.vehicle.identity import ImageId
 from packager.vehicle.metadata_store import MemoryStorage, NotFoundError, TrustedMetadata, initialise, refresh
-from packager.vehicle.targets import BundleTarget, ImageTarget
+from packager.vehicle.selection import check_manifest
+from packager.vehicle.targets import CHAIN, BundleTarget, ImageTarget
 
 METADATA: Final = Path("metadata")
 TARGETS: Final = Path("targets")
@@ -54,15 +52,15 @@ class DirectoryFetcher:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRelease:
-    """A release that holds.
+    """A repository that holds: the newest release of every hardware id.
 
     Attributes:
-        chain: What its supply chain proves.
+        chains: What the supply chains prove, by release id, newest first.
         images: Images that it offers.
         bundles: Bundles that were applied.
     """
 
-    chain: VerifiedChain
+    chains: Mapping[str, VerifiedChain]
     images: tuple[ImageTarget, ...]
     bundles: tuple[BundleTarget, ...]
 
@@ -74,7 +72,7 @@ def verify_release(
     now: datetime,
     on_bundle: Callable[[BundleTarget], None] = lambda _: None,
 ) -> VerifiedRelease:
-    """Verify ``DIR/repo`` and ``DIR/chain``.
+    """Verify ``DIR/repo`` and ``DIR/chain``: of every hardware id what cars read, which is its newest release.
 
     Args:
         directory: The release.
@@ -92,12 +90,13 @@ def verify_release(
     """
     trusted = load_repository(directory / "repo", root, now)
     targets = trusted.delegations.everything()
+    chains = verify_chains(directory / CHAIN, trusted, targets, now)
+    if not chains:
+        raise UntrustedError(f"repository {directory}: has no release, expected at least one")
     offered = tuple(target for target in targets if isinstance(target, ImageTarget))
     bundles = tuple(target for target in targets if isinstance(target, BundleTarget))
-    chain = _verify_chain(directory, trusted.targets, now)
-    _compare(chain, offered, bundles)
-    _apply_all(directory / "repo" / TARGETS, bundles, images, on_bundle)
-    return VerifiedRelease(chain, offered, bundles)
+    _apply_all(directory / "repo" / TARGETS, offered, bundles, images, on_bundle)
+    return VerifiedRelease(chains, offered, bundles)
 
 
 def load_repository(repo: Path, root: bytes, now: datetime) -> TrustedMetadata:
@@ -120,69 +119,34 @@ def find_signed_head(repo: Path, root: bytes, head: Head, now: datetime) -> Bund
     Raises:
         UntrustedError: The metadata does not hold, or lists no such head.
     """
-    for target in load_repository(repo, root, now).delegations.everything():
-        if isinstance(target, BundleTarget) and target.head.digest == head.digest:
-            return target
+    delegations = load_repository(repo, root, now).delegations
+    for superseded in (False, True):  # old releases are read only where that is needed: they may have expired
+        for target in delegations.everything(superseded=superseded):
+            if isinstance(target, BundleTarget) and target.head.digest == head.digest:
+                return target
     raise UntrustedError(f"bundle: its head {head.digest} is in no target that {repo} signed")
 
 
-def _verify_chain(directory: Path, top: Targets, now: datetime) -> VerifiedChain:
-    """Verify the supply chain; its files and the layout's keys are those of the signed targets."""
-    files = read_chain(directory / "chain")
-    signed = {
-        path.removeprefix(CHAIN_PREFIX): target for path, target in top.targets.items() if path.startswith(CHAIN_PREFIX)
-    }
-    for name in sorted(files.keys() | signed.keys()):
-        expected = signed[name].hashes.get(SHA256) if name in signed else "nothing: no such target"
-        found = Digest.of(files[name]).hex if name in files else "nothing: the file is missing"
-        if found != expected:
-            raise SupplyChainError(
-                f"{directory / CHAIN_PREFIX / name}: found {found}, expected {expected}",
-                hint="the file is not the one that was signed; get the release again",
-            )
-    return verify_chain(files, _layout_keys(signed[LAYOUT_NAME].custom if LAYOUT_NAME in signed else None), now)
-
-
-def _layout_keys(custom: object) -> list[Key]:
-    try:
-        entries = [dict(entry) for entry in custom["in-toto"]["keys"]]  # type: ignore[index]
-        return [Key.from_dict(entry.pop("keyid"), entry) for entry in entries]
-    except (SignerError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SupplyChainError(
-            f"target {CHAIN_PREFIX}{LAYOUT_NAME}: {error!r}; expected the layout's keys in its custom fields"
-        ) from error
-
-
-def _compare(chain: VerifiedChain, images: tuple[ImageTarget, ...], bundles: tuple[BundleTarget, ...]) -> None:
-    """Check that what is signed is what the chain proves, all of it and nothing else."""
-    signed = {target.path: target.digest for target in bundles}
-    for path in sorted(signed.keys() | chain.targets.keys()):
-        if signed.get(path) != chain.targets.get(path):
-            raise SupplyChainError(
-                f"target {path}: signed is {signed.get(path) or 'nothing'}, "
-                f"the supply chain proves {chain.targets.get(path) or 'nothing'}"
-            )
-    for image in images:
-        proven = chain.images.get(f"images/{image.path}")
-        if proven != image.image.digest:
-            raise SupplyChainError(
-                f"target {image.path}: signed is {image.image.digest}, the supply chain collected {proven or 'nothing'}"
-            )
-
-
 def _apply_all(
-    targets: Path, bundles: tuple[BundleTarget, ...], images: Path | None, on_bundle: Callable[[BundleTarget], None]
+    targets: Path,
+    offered: tuple[ImageTarget, ...],
+    bundles: tuple[BundleTarget, ...],
+    images: Path | None,
+    on_bundle: Callable[[BundleTarget], None],
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="packager-verify-") as scratch:
-        olds = _OldImages(targets, bundles, images, Path(scratch))
+        checked = [_Bundle.open(targets, target, {image.path: image for image in offered}) for target in bundles]
+        olds = _OldImages(checked, images, Path(scratch))
         missing = []
-        for target in bundles:
-            old = None if target.old is None else olds.find(target.old)
-            if target.old is not None and old is None:
-                missing.append(f"{target.path}: its old image {target.old} is in no full bundle and not in --images")
+        for bundle in checked:
+            old = None if bundle.old is None else olds.find(bundle.old)
+            if bundle.old is not None and old is None:
+                missing.append(
+                    f"{bundle.target.path}: its old image {bundle.old} is in no full bundle and not in --images"
+                )
                 continue
-            _apply(targets, target, old, Path(scratch))
-            on_bundle(target)
+            bundle.apply(old, Path(scratch))
+            on_bundle(bundle.target)
     if missing:
         raise VerificationError(
             "\n  ".join((f"{len(missing)} of {len(bundles)} bundles are not verified", *missing)),
@@ -190,36 +154,57 @@ def _apply_all(
         )
 
 
-def _apply(targets: Path, target: BundleTarget, old: Path | None, scratch: Path) -> None:
-    path = targets / target.path
-    found = _identify(path)
-    if found != ImageId(target.length_bytes, target.digest):
-        raise VerificationError(
-            f"{path}: found {found}, signed are {target.length_bytes} bytes, {target.digest}",
-            hint="get the release again",
-        )
-    made = rebuild(path, target.head, ANY_PROFILE, old, scratch).image
-    if made != target.new:
-        raise VerificationError(f"{path}: makes {made}, signed is {target.new}")
+@dataclass(frozen=True, slots=True)
+class _Bundle:
+    """A bundle whose file and head are those that were signed."""
+
+    target: BundleTarget
+    path: Path
+    head: Head
+    new: ImageId
+
+    @property
+    def old(self) -> ImageId | None:
+        return self.head.manifest.old
+
+    @classmethod
+    def open(cls, targets: Path, target: BundleTarget, images: Mapping[str, ImageTarget]) -> Self:
+        path = targets / target.path
+        found = _identify(path)
+        if found != target.file:
+            raise VerificationError(
+                f"{path}: found {found}, signed are {target.length_bytes} bytes, {target.digest}",
+                hint="get the release again",
+            )
+        image = images.get(target.image_path)
+        if image is None:
+            raise VerificationError(f"{path}: leads to no image, expected a target {target.image_path}")
+        with path.open("rb") as stream:
+            head = read_head(stream.read(target.head.length_bytes), target.head, ANY_PROFILE)
+        check_manifest(head, target, image)
+        return cls(target, path, head, image.image)
+
+    def apply(self, old: Path | None, scratch: Path) -> None:
+        made = rebuild(self.path, self.target.head, ANY_PROFILE, old, scratch).image
+        if made != self.new:
+            raise VerificationError(f"{self.path}: makes {made}, signed is {self.new}")
 
 
 class _OldImages:
     """Finds old images by identity: in a directory, or by applying a full bundle of the repository."""
 
-    def __init__(self, targets: Path, bundles: tuple[BundleTarget, ...], images: Path | None, scratch: Path) -> None:
-        self._targets = targets
-        self._full = {target.new: target for target in bundles if target.old is None}
+    def __init__(self, bundles: Sequence[_Bundle], images: Path | None, scratch: Path) -> None:
+        self._full = {bundle.new: bundle for bundle in bundles if bundle.old is None}
         self._scratch = scratch
-        wanted = {target.old.length_bytes for target in bundles if target.old is not None}
+        wanted = {bundle.old.length_bytes for bundle in bundles if bundle.old is not None}
         self._found = dict(_identify_all(images, wanted)) if images is not None else {}
 
     def find(self, image: ImageId) -> Path | None:
         if image not in self._found and image in self._full:
             full = self._full[image]
-            _apply(self._targets, full, None, self._scratch)
-            bundle = LooseBundle.open(self._targets / full.path, ANY_PROFILE)
+            full.apply(None, self._scratch)
             self._found[image] = self._scratch / image.digest.hex
-            apply_to_file(bundle.path, bundle.head, None, self._found[image])
+            apply_to_file(full.path, full.head, None, self._found[image])
         return self._found.get(image)
 
 

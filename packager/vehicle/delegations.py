@@ -1,9 +1,13 @@
 """Finds targets through delegations (TUF 5.6.7): pre-order, terminating roles respected, each role only inside the paths it was given.
 
+Per hardware id only the newest release counts: the first terminating role in order that names it ends the walk for it, so that a car
+does not read the releases before (`docs/decisions/0012-role-per-release.md`). Those stay reachable by exact path.
+
 Pure but for the `load` that the caller passes in; loading is lazy, so that a car reads the roles of its own hardware only.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -12,13 +16,15 @@ from tuf.api.metadata import DelegatedRole, TargetFile, Targets
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.metadata_json import digest_of
 from packager.vehicle.table import is_name
-from packager.vehicle.targets import BundleTarget, ImageTarget, read_target
+from packager.vehicle.targets import CHAIN, BundleTarget, ImageTarget, read_target
 
 MAX_DELEGATIONS: Final = 32
-"""Delegated roles that the search for one target, or for the targets of one hardware id, may visit."""
-MAX_ROLES: Final = 1024
-"""Delegated roles that a whole release may have."""
+"""Delegated roles that the search for one target, or for the targets of one hardware id, may visit. Roles that are not responsible do
+not count, so that this does not limit how many releases a repository keeps."""
+MAX_ROLES: Final = 4096
+"""Delegated roles that a whole repository may have: 5 domains and 800 releases. Its snapshot is then a third of the longest."""
 _PATH_PARTS: Final = 3
+_WILDCARDS: Final = frozenset("*?[")
 
 Load = Callable[[str, str, Targets], Targets]
 """Returns the verified role `name` (first) as its delegator (second: name, third: content) vouches for it."""
@@ -33,9 +39,9 @@ class DelegationTree:
     """
 
     def __init__(self, top: Targets, load: Load) -> None:
-        self._top = top
+        self._top = _Role(top)
         self._load = load
-        self._loaded: dict[tuple[str, str], Targets] = {}
+        self._loaded: dict[tuple[str, str], _Role] = {}
 
     def find(self, path: str) -> TargetFile | None:
         """Return the target at `path` from the first role responsible for it, None if there is none.
@@ -46,79 +52,174 @@ class DelegationTree:
         target, _ = self._find(path, Targets.type, self._top, _Visited(MAX_DELEGATIONS))
         return target
 
+    def read(self, path: str) -> ImageTarget | BundleTarget | None:
+        """Return the image or bundle at `path`, also of an old release, None if there is none.
+
+        Raises:
+            UntrustedError: A role on the way does not hold, or the target is nonsense.
+        """
+        target = self.find(path)
+        if target is None:
+            return None
+        digest = digest_of(target.hashes, f"target {path!r}")
+        return read_target(path, target.length, {digest.algorithm: digest.hex}, target.custom)
+
     def of_hardware(self, hardware_id: str) -> list[ImageTarget | BundleTarget]:
-        """Return all images and bundles under ``<hardware id>/``, sorted by path.
+        """Return the images and bundles under ``<hardware id>/`` of the newest release that names it, sorted by path.
 
         Raises:
             UntrustedError: A role on the way does not hold, or a target is nonsense.
         """
-        return [target for _, target in self._select(lambda role: _may_hold(role, hardware_id), hardware_id)]
+        roles = self._walk(Targets.type, self._top, _OneHardware(hardware_id).choose, _Visited(MAX_DELEGATIONS))
+        return self._read_all(path for _, role in roles for path in role.targets if path.split("/")[0] == hardware_id)
 
-    def everything(self) -> list[ImageTarget | BundleTarget]:
-        """Return all images and bundles of all roles, sorted by path: for checking a whole release.
+    def roles(self, *, superseded: bool) -> dict[str, Targets]:
+        """Return the delegated roles by name, in order.
+
+        Args:
+            superseded: Also those that no car reads any more, because newer ones name all of their hardware; they may have expired.
+
+        Raises:
+            UntrustedError: A role does not hold.
+        """
+        roles = self._walk(Targets.type, self._top, _AllHardware(superseded=superseded).choose, _Visited(MAX_ROLES))
+        return {name: role for name, role in roles if role is not self._top.content}
+
+    def everything(self, *, superseded: bool = False) -> list[ImageTarget | BundleTarget]:
+        """Return all images and bundles of `roles`, sorted by path: for checking a whole repository.
 
         Raises:
             UntrustedError: A role does not hold, or a target is nonsense.
         """
-        return [target for _, target in self._select(lambda _: True, None)]
+        roles = [self._top.content, *self.roles(superseded=superseded).values()]
+        return self._read_all(path for role in roles for path in role.targets)
 
-    def _select(
-        self, wanted: Callable[[DelegatedRole], bool], hardware_id: str | None
-    ) -> list[tuple[str, ImageTarget | BundleTarget]]:
-        paths = set()
-        visited = _Visited(MAX_ROLES if hardware_id is None else MAX_DELEGATIONS)
-        for role in self._walk(Targets.type, self._top, wanted, hardware_id, visited):
-            for path in role.targets:
-                parts = path.split("/")
-                if len(parts) == _PATH_PARTS and hardware_id in (None, parts[0]):
-                    paths.add(path)
-        found = []
-        for path in sorted(paths):
-            target = self.find(path)
-            if target is not None:
-                digest = digest_of(target.hashes, f"target {path!r}")
-                found.append((path, read_target(path, target.length, {digest.algorithm: digest.hex}, target.custom)))
-        return found
+    def responsible(self, path: str) -> str | None:
+        """Return the name of the first role that the top-level role delegates `path` to, None if there is none."""
+        return next((role.name for role in self._top.responsible(path)), None)
+
+    def _read_all(self, paths: Iterable[str]) -> list[ImageTarget | BundleTarget]:
+        wanted = {path for path in paths if path.count("/") == _PATH_PARTS - 1 and not path.startswith(f"{CHAIN}/")}
+        return [target for target in map(self.read, sorted(wanted)) if target is not None]
 
     def _walk(
-        self,
-        name: str,
-        role: Targets,
-        wanted: Callable[[DelegatedRole], bool],
-        hardware_id: str | None,
-        visited: "_Visited",
-    ) -> Iterator[Targets]:
-        """Yield the roles that may list targets of some hardware, in order; stops behind one that ends the search for all of them."""
-        yield role
-        for delegated in _roles(role):
-            if not wanted(delegated) or visited.has(name, delegated.name):
-                continue
-            content = self._get(delegated.name, name, role, visited)
-            yield from self._walk(delegated.name, content, wanted, hardware_id, visited)
-            if hardware_id is not None and _ends_search(delegated, hardware_id):
-                return
+        self, name: str, role: "_Role", choose: "Callable[[_Role], Iterator[DelegatedRole]]", visited: "_Visited"
+    ) -> Iterator[tuple[str, Targets]]:
+        """Yield roles in order, as far as `choose` goes on to name delegated ones."""
+        yield name, role.content
+        for delegated in choose(role):
+            if not visited.has(name, delegated.name):
+                inner = self._get(delegated.name, name, role, visited)
+                yield from self._walk(delegated.name, inner, choose, visited)
 
-    def _find(self, path: str, name: str, role: Targets, visited: "_Visited") -> tuple[TargetFile | None, bool]:
+    def _find(self, path: str, name: str, role: "_Role", visited: "_Visited") -> tuple[TargetFile | None, bool]:
         """Return the target, and whether the search is over."""
-        if path in role.targets:
-            return role.targets[path], True
-        for delegated in _roles(role):
-            if not delegated.is_delegated_path(path) or visited.has(name, delegated.name):
+        if path in role.content.targets:
+            return role.content.targets[path], True
+        for delegated in role.responsible(path):
+            if visited.has(name, delegated.name):
                 continue
-            content = self._get(delegated.name, name, role, visited)
-            target, is_over = self._find(path, delegated.name, content, visited)
+            inner = self._get(delegated.name, name, role, visited)
+            target, is_over = self._find(path, delegated.name, inner, visited)
             if is_over or delegated.terminating:
                 return target, True
         return None, False
 
-    def _get(self, name: str, delegator: str, content: Targets, visited: "_Visited") -> Targets:
+    def _get(self, name: str, delegator: str, role: "_Role", visited: "_Visited") -> "_Role":
         if not is_name(name):
             raise UntrustedError(f"{delegator}.json: delegates to {name!r}, expected a name that is safe as a path")
         visited.enter(delegator, name)
         # By delegator, too: keys of one delegator say nothing about another's (diamond delegations, python-tuf 7.0.1).
         if (delegator, name) not in self._loaded:
-            self._loaded[delegator, name] = self._load(name, delegator, content)
+            self._loaded[delegator, name] = _Role(self._load(name, delegator, role.content))
         return self._loaded[delegator, name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """A delegation with those of its patterns that begin alike; None for hash prefixes, which may hold anything."""
+
+    position: int
+    role: DelegatedRole
+    patterns: list[list[str]] | None
+
+    def holds(self, path: str, parts: list[str]) -> bool:
+        """Tell whether the role is responsible for a path."""
+        if self.patterns is None:
+            return self.role.is_delegated_path(path)
+        return any(len(pattern) == len(parts) and all(map(fnmatchcase, parts, pattern)) for pattern in self.patterns)
+
+    def names(self, hardware_id: str) -> bool:
+        """Tell whether a pattern is for images and bundles of a hardware id."""
+        patterns = self.patterns or ()
+        return any(len(pattern) == _PATH_PARTS and fnmatchcase(hardware_id, pattern[0]) for pattern in patterns)
+
+
+class _Role:
+    """A targets role, its delegations indexed by the first part of their patterns: a repository has thousands of those."""
+
+    def __init__(self, content: Targets) -> None:
+        self.content = content
+        self.delegated: list[DelegatedRole] = []
+        if content.delegations is not None:
+            self.delegated.extend((content.delegations.roles or {}).values())
+        self._by_first: dict[str, list[_Scope]] = {}
+        self._anywhere: list[_Scope] = []
+        for position, role in enumerate(self.delegated):
+            if role.paths is None:
+                self._anywhere.append(_Scope(position, role, None))
+            for pattern in role.paths or ():
+                parts = pattern.split("/")
+                scopes = self._anywhere if _WILDCARDS & set(parts[0]) else self._by_first.setdefault(parts[0], [])
+                if not scopes or scopes[-1].position != position:
+                    scopes.append(_Scope(position, role, []))
+                patterns = scopes[-1].patterns
+                assert patterns is not None  # noqa: S101 - a role has either patterns or hash prefixes
+                patterns.append(parts)
+
+    def scopes(self, first: str) -> list[_Scope]:
+        """Return the delegations, in order, that may hold paths beginning with ``<first>/``."""
+        found = self._by_first.get(first, ())
+        return sorted((*found, *self._anywhere), key=lambda scope: scope.position)
+
+    def responsible(self, path: str) -> Iterator[DelegatedRole]:
+        """Yield the delegated roles that may list `path`, in order."""
+        parts = path.split("/")
+        return (scope.role for scope in self.scopes(parts[0]) if scope.holds(path, parts))
+
+
+class _OneHardware:
+    """Chooses the roles that may list targets of a hardware id, up to the newest release that names it."""
+
+    def __init__(self, hardware_id: str) -> None:
+        self._hardware_id = hardware_id
+        self._is_found = False
+
+    def choose(self, role: _Role) -> Iterator[DelegatedRole]:
+        for scope in role.scopes(self._hardware_id):
+            if self._is_found:
+                return
+            is_named = scope.names(self._hardware_id)
+            if is_named or scope.patterns is None:
+                yield scope.role
+                self._is_found |= is_named and scope.role.terminating
+
+
+class _AllHardware:
+    """Chooses all roles; without the superseded ones if so wanted."""
+
+    def __init__(self, *, superseded: bool) -> None:
+        self._superseded = superseded
+        self._found: set[str] = set()
+
+    def choose(self, role: _Role) -> Iterator[DelegatedRole]:
+        for delegated in role.delegated:
+            parts = [pattern.split("/") for pattern in delegated.paths or ()]
+            names = {part[0] for part in parts if len(part) == _PATH_PARTS and not _WILDCARDS & set(part[0])}
+            is_whole = delegated.paths is not None and all(part[0] in names for part in parts)
+            if self._superseded or not is_whole or not names <= self._found:
+                yield delegated
+                self._found |= names if delegated.terminating else set()
 
 
 class _Visited:
@@ -137,22 +238,3 @@ class _Visited:
             raise UntrustedError(
                 f"delegations: found more than {self._limit} roles on the way, expected at most that many"
             )
-
-
-def _roles(role: Targets) -> list[DelegatedRole]:
-    return list((role.delegations.roles or {}).values()) if role.delegations is not None else []
-
-
-def _may_hold(role: DelegatedRole, hardware_id: str) -> bool:
-    """Tell whether a role may list targets of `hardware_id`; hash prefixes may hold anything."""
-    if role.paths is None:
-        return True
-    parts = (pattern.split("/") for pattern in role.paths)
-    return any(len(part) == _PATH_PARTS and fnmatchcase(hardware_id, part[0]) for part in parts)
-
-
-def _ends_search(role: DelegatedRole, hardware_id: str) -> bool:
-    if not role.terminating or role.paths is None:
-        return False
-    parts = (pattern.split("/") for pattern in role.paths)
-    return any(part[1:] == ["*", "*"] and fnmatchcase(hardware_id, part[0]) for part in parts)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceError, VehicleError
+from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceError, UntrustedError, VehicleError
 from packager.vehicle.fetch import BundleSource
 from packager.vehicle.home import Ecu, VehicleHome
 from packager.vehicle.identity import ImageId
@@ -22,7 +22,7 @@ from packager.vehicle.preflight import Forecast, forecast, target_slot
 from packager.vehicle.preparation import EcuUpdate, OnProgress, prepare
 from packager.vehicle.selection import Offer, go_on, select
 from packager.vehicle.state import Begun, EcuState
-from packager.vehicle.targets import BundleTarget, ImageTarget
+from packager.vehicle.targets import BundleTarget, ImageTarget, bundle_path
 
 _LOG: Final = logging.getLogger(__name__)
 SPARE_SPACE_BYTES: Final = 1 << 20
@@ -184,7 +184,7 @@ def _finish_begun(
             continue
         targets = trusted.delegations.of_hardware(ecu.hardware_id)
         if _is_newer_offered(state.begun, targets):
-            offer = go_on(ecu, state.begun, targets)
+            offer = go_on(ecu, state.begun, _of_begun(trusted, state.begun))
             try:
                 finished[ecu.name] = replace(do(offer, state), note=f"finished {state.begun.bundle.version} first")
             except (NotFoundError, IncompatibleError, CorruptError) as error:
@@ -197,7 +197,21 @@ def _finish_begun(
 
 
 def _is_newer_offered(begun: Begun, targets: Sequence[ImageTarget | BundleTarget]) -> bool:
-    return any(isinstance(t, ImageTarget) and t.release_counter > begun.release_counter for t in targets)
+    return any(isinstance(t, ImageTarget) and t.release_counter > begun.image.release_counter for t in targets)
+
+
+def _of_begun(trusted: TrustedMetadata, begun: Begun) -> list[ImageTarget | BundleTarget]:
+    """Return image and full bundle of what was begun; by their paths, as the newest release lists others."""
+    found = []
+    try:
+        for path in (begun.image.path, bundle_path(begun.bundle.hardware_id, begun.bundle.version, None)):
+            target = trusted.delegations.read(path)
+            if target is not None:
+                found.append(target)
+    except (UntrustedError, NotFoundError) as error:  # an old release may have expired; the bundle itself is remembered
+        _LOG.warning("%s: nothing but the bundle that was begun is at hand: %s", begun.image.path, error)
+        return []
+    return found
 
 
 def _joined(first: EcuUpdate | None, second: EcuUpdate) -> EcuUpdate:
@@ -220,7 +234,7 @@ def _offer(home: VehicleHome, ecu: Ecu, state: EcuState, trusted: TrustedMetadat
         if begun is None:
             return select(ecu, home.identify(ecu, state.slot), state, targets)
         if not _is_newer_offered(begun, targets):
-            return go_on(ecu, begun, targets)
+            return go_on(ecu, begun, _of_begun(trusted, begun))
         return replace(select(ecu, None, state, targets), note="the slot is half overwritten")
 
 

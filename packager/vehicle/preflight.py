@@ -99,7 +99,7 @@ def find_ways(home: VehicleHome, offer: Offer, state: EcuState, source: BundleSo
             found = _survey(offer, bundle, old, counting, image.max_repair_bytes)
             if found is not None and (best is None or _total(found) < _total(best)):
                 best = found
-            if found is not None and bundle.old == state.installed:
+            if found is not None and state.installed is not None and bundle.old == state.installed.digest:
                 break
     if best is None:
         note = f"{offer.note}; nothing of it is of a known image"
@@ -192,7 +192,7 @@ def _survey(offer: Offer, bundle: BundleTarget, old: FileOnDisk, source: BundleS
         return None
     repair = BlockRepair(head, offer.full, source, offer.ecu.profile, limit_bytes)
     assert bundle.old is not None  # noqa: S101 - candidates are deltas
-    note = f"the installed image is {bundle.old.digest.hex[:12]}, damaged in {len(damaged)} of {reading} blocks"
+    note = f"the installed image is {bundle.old.hex[:12]}, damaged in {len(damaged)} of {reading} blocks"
     return Ways((bundle,), tuple(damaged), repair.cost_bytes(damaged), 0, note)
 
 

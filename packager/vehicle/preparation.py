@@ -196,7 +196,7 @@ def _open_in_place(
     """Open the only slot for overwriting, as long as it is now; it changes no earlier than the state says so."""
     home, ecu, image = task.home, task.ecu, task.offer.image
     assert image is not None  # noqa: S101 - an offer with bundles has an image
-    begun = Begun(task.bundle, image.release_counter, image.max_repair_bytes)
+    begun = Begun(task.bundle, image)
     name = home.slot_name(ecu, task.state.slot)
     slot = stack.enter_context(home.files.open(name, home.files.length(name) or 0))
     scratch: FileOnDisk | None = None

@@ -69,11 +69,9 @@ def select(
         )
     if newest.image == installed:
         return Offer(ecu, installed, newest.version, newest, (), "up to date")
-    bundles = [
-        t for t in targets if isinstance(t, BundleTarget) and t.new == newest.image and t.version == newest.version
-    ]
+    bundles = [t for t in targets if isinstance(t, BundleTarget) and t.image_path == newest.path]
     full = next((bundle for bundle in bundles if bundle.old is None), None)
-    deltas = [bundle for bundle in bundles if installed is not None and bundle.old == installed]
+    deltas = [bundle for bundle in bundles if installed is not None and bundle.old == installed.digest]
     if not deltas and full is None:
         raise IncompatibleError(
             f"{newest.path}: no bundle from {installed or 'an empty slot'} and no full bundle; expected one of them"
@@ -83,9 +81,10 @@ def select(
         return Offer(ecu, installed, version, newest, ways, "", (), full)
     if installed is None:
         return Offer(ecu, installed, version, newest, ways, "the active slot is empty", (), full)
+    last = state.installed.digest if state.installed is not None else None
     candidates = sorted(
         (bundle for bundle in bundles if bundle.old is not None),
-        key=lambda bundle: (bundle.old != state.installed, bundle.head.length_bytes, bundle.path),
+        key=lambda bundle: (bundle.old != last, bundle.head.length_bytes, bundle.path),
     )
     note = f"no bundle from the installed image {installed.digest.hex[:12]}"
     return Offer(ecu, installed, version, newest, ways, note, tuple(candidates), full)
@@ -97,39 +96,61 @@ def go_on(ecu: Ecu, begun: Begun, targets: Sequence[ImageTarget | BundleTarget])
     Args:
         ecu: The ECU.
         begun: What was begun.
-        targets: Verified targets of its hardware id; they need not hold that bundle any more.
+        targets: Verified targets of its hardware id and version; they need not hold that bundle or image any more.
     """
-    full = next(
-        (
-            t
-            for t in targets
-            if isinstance(t, BundleTarget)
-            and t.old is None
-            and (t.new, t.version) == (begun.bundle.new, begun.bundle.version)
-        ),
-        None,
+    is_known = any(
+        isinstance(t, ImageTarget) and (t.path, t.image) == (begun.image.path, begun.image.image) for t in targets
     )
+    fulls = (t for t in targets if isinstance(t, BundleTarget) and t.old is None and t.image_path == begun.image.path)
+    full = next(fulls, None) if is_known else None
     ways = tuple(dict.fromkeys((begun.bundle, *([full] if full else []))))
     return Offer(ecu, None, None, begun.image, ways, "went on with what was begun", (), full)
 
 
 def check_head(head: Head, bundle: BundleTarget, offer: Offer) -> None:
-    """Require that a bundle's manifest says of itself what signed metadata says of it.
+    """Require that a bundle's manifest says of itself what signed metadata says of it, and that it is for the ECU.
 
     Raises:
         UntrustedError: It is about other images, hardware, version or release counter.
     """
-    manifest, image = head.manifest, offer.image
-    assert image is not None  # noqa: S101 - an offer with bundles has an image
-    pairs = (
+    assert offer.image is not None  # noqa: S101 - an offer with bundles has an image
+    check_manifest(head, bundle, offer.image, offer.ecu.hardware_id, offer.installed)
+
+
+def check_manifest(
+    head: Head,
+    bundle: BundleTarget,
+    image: ImageTarget,
+    hardware_id: str | None = None,
+    installed: ImageId | None = None,
+) -> None:
+    """Require that a bundle's manifest says of itself what signed metadata says of it.
+
+    Args:
+        head: The bundle's.
+        bundle: Its signed target.
+        image: The signed image that it leads to.
+        hardware_id: Hardware that it must be for; None for that of its path.
+        installed: An image that is known; if it is the one that the bundle starts from, its length must be right, too.
+
+    Raises:
+        UntrustedError: It is about other images, hardware, version or release counter.
+    """
+    manifest = head.manifest
+    old = None if manifest.old is None else manifest.old.digest
+    pairs: list[tuple[str, object, object]] = [
+        ("image", bundle.image_path, image.path),
         ("new image", manifest.new, image.image),
-        ("old image", manifest.old, bundle.old),
+        ("old image", old, bundle.old),
         ("version", manifest.version, image.version),
         ("release counter", manifest.release_counter, image.release_counter),
         ("length", head.bundle_bytes, bundle.length_bytes),
-    )
+    ]
+    if installed is not None and installed.digest == old:
+        pairs.append(("old image", manifest.old, installed))
     faults = [f"{name} {found}, expected {expected}" for name, found, expected in pairs if found != expected]
-    if offer.ecu.hardware_id not in manifest.hardware_ids:
-        faults.append(f"hardware {', '.join(manifest.hardware_ids) or 'none'}, expected {offer.ecu.hardware_id}")
+    wanted = hardware_id or bundle.hardware_id
+    if wanted not in manifest.hardware_ids:
+        faults.append(f"hardware {', '.join(manifest.hardware_ids) or 'none'}, expected {wanted}")
     if faults:
         raise UntrustedError(f"{bundle.path}: its manifest disagrees with signed metadata: " + "; ".join(faults))

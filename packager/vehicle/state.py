@@ -13,7 +13,7 @@ from packager.vehicle.errors import UntrustedError
 from packager.vehicle.identity import SHA256, Digest, ImageId
 from packager.vehicle.manifest import MAX_IMAGE_BYTES, MAX_RELEASE_COUNTER
 from packager.vehicle.metadata_json import parse_json
-from packager.vehicle.targets import BundleTarget, ImageTarget, read_target
+from packager.vehicle.targets import BundleTarget, ImageTarget, encode_target, parse_target
 
 SLOTS: Final = ("a", "b")
 STATE_FORMAT: Final = 1
@@ -25,26 +25,11 @@ class Begun:
 
     Attributes:
         bundle: What it installs, as signed metadata described it when it began.
-        release_counter: Of its image.
-        max_repair_bytes: See `ImageTarget`.
+        image: The image that results, likewise.
     """
 
     bundle: BundleTarget
-    release_counter: int
-    max_repair_bytes: int | None
-
-    @property
-    def image(self) -> ImageTarget:
-        """The image that results."""
-        hardware_id = self.bundle.hardware_id
-        return ImageTarget(
-            hardware_id,
-            self.bundle.version,
-            self.bundle.new,
-            self.release_counter,
-            (hardware_id,),
-            self.max_repair_bytes,
-        )
+    image: ImageTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +80,7 @@ def _encode_ecu(state: EcuState) -> dict[str, Any]:
     if state.installed is not None:
         entry["installed"] = {"length": state.installed.length_bytes, SHA256: state.installed.digest.hex}
     if state.begun is not None:
-        bundle = state.begun.bundle
-        entry["begun"] = {
-            "path": bundle.path,
-            "length": bundle.length_bytes,
-            SHA256: bundle.digest.hex,
-            "custom": bundle.custom,
-            "image": state.begun.image.custom,
-        }
+        entry["begun"] = {"bundle": encode_target(state.begun.bundle), "image": encode_target(state.begun.image)}
     return entry
 
 
@@ -132,16 +110,12 @@ def _parse_image(name: str, fields: object) -> ImageId:
 
 def _parse_begun(name: str, fields: object) -> Begun:
     what = f"ECU {name!r}: begun update"
-    if not isinstance(fields, dict) or not isinstance(fields.get("path"), str):
-        raise UntrustedError(f"{what}: found {fields!r}, expected path, length, sha256, custom and image")
-    path, custom, image_custom = fields["path"], fields.get("custom"), fields.get("image")
-    length_bytes, digest = fields.get("length"), fields.get(SHA256)
-    if type(length_bytes) is not int or not isinstance(custom, dict) or not isinstance(image_custom, dict):
-        raise UntrustedError(f"{what}: found {fields!r}, expected path, length, sha256, custom and image")
-    bundle = read_target(path, length_bytes, {SHA256: digest} if isinstance(digest, str) else {}, custom)
-    if not isinstance(bundle, BundleTarget):
-        raise UntrustedError(f"{what}: {path!r} is no bundle")
-    image_path = f"{bundle.hardware_id}/{bundle.version}/image"
-    image = read_target(image_path, bundle.new.length_bytes, {SHA256: bundle.new.digest.hex}, image_custom)
-    assert isinstance(image, ImageTarget)  # noqa: S101 - its path says so
-    return Begun(bundle, image.release_counter, image.max_repair_bytes)
+    if not isinstance(fields, dict):
+        raise UntrustedError(f"{what}: found {fields!r}, expected bundle and image")
+    try:
+        bundle, image = parse_target(fields.get("bundle")), parse_target(fields.get("image"))
+    except UntrustedError as error:
+        raise UntrustedError(f"{what}: {error}") from error
+    if not isinstance(bundle, BundleTarget) or not isinstance(image, ImageTarget) or bundle.image_path != image.path:
+        raise UntrustedError(f"{what}: found {bundle.path!r} and {image.path!r}, expected a bundle and its image")
+    return Begun(bundle, image)

@@ -1,6 +1,7 @@
 """How signed metadata describes images and bundles: target paths and custom fields. The repository writes what this module reads.
 
 Paths: ``<hardware id>/<version>/image``, ``<hardware id>/<version>/<old sha256>.bundle`` and ``<hardware id>/<version>/full.bundle``.
+Paths below ``chain/`` are evidence of the supply chain, which vehicles do not read.
 """
 
 from collections.abc import Mapping
@@ -10,12 +11,13 @@ from typing import Any, Final
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.head import MAX_HEAD_BYTES, MIN_HEAD_BYTES, SignedHead
 from packager.vehicle.identity import SHA256, Digest, ImageId
-from packager.vehicle.manifest import MAX_IMAGE_BYTES, MAX_RELEASE_COUNTER, Kind
+from packager.vehicle.manifest import MAX_IMAGE_BYTES, MAX_RELEASE_COUNTER
 from packager.vehicle.table import is_name
 
 IMAGE: Final = "image"
 BUNDLE_SUFFIX: Final = ".bundle"
 FULL: Final = "full"
+CHAIN: Final = "chain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,14 @@ class ImageTarget:
     max_repair_bytes: int | None = None
 
     @property
+    def file(self) -> ImageId:
+        """What its length and digest in signed metadata are of: the image."""
+        return self.image
+
+    @property
     def path(self) -> str:
         """Target path."""
-        return f"{self.hardware_id}/{self.version}/{IMAGE}"
+        return image_path(self.hardware_id, self.version)
 
     @property
     def custom(self) -> dict[str, Any]:
@@ -55,13 +62,15 @@ class ImageTarget:
 class BundleTarget:
     """A bundle to an image, from one old image or from nothing.
 
+    The image that results is the one that stands under the same hardware id and version. Lengths of both images and all else stand in
+    the manifest, which the head's digest makes authentic and which must agree (`selection.check_head`).
+
     Attributes:
         hardware_id: The hardware whose path it stands under.
         version: Version of the new image.
         length_bytes: Length of the whole file.
         digest: SHA-256 of the whole file.
-        old: The image that it starts from; None for a full bundle.
-        new: The image that results.
+        old: Digest of the image that it starts from; None for a full bundle.
         head: Length and digest of its head: what makes the head authentic.
     """
 
@@ -69,9 +78,13 @@ class BundleTarget:
     version: str
     length_bytes: int
     digest: Digest
-    old: ImageId | None
-    new: ImageId
+    old: Digest | None
     head: SignedHead
+
+    @property
+    def file(self) -> ImageId:
+        """What its length and digest in signed metadata are of: the whole file."""
+        return ImageId(self.length_bytes, self.digest)
 
     @property
     def path(self) -> str:
@@ -79,19 +92,24 @@ class BundleTarget:
         return bundle_path(self.hardware_id, self.version, self.old)
 
     @property
+    def image_path(self) -> str:
+        """Target path of the image that results."""
+        return image_path(self.hardware_id, self.version)
+
+    @property
     def custom(self) -> dict[str, Any]:
-        """Custom fields in signed metadata."""
-        fields: dict[str, Any] = {
-            "kind": (Kind.FULL if self.old is None else Kind.DELTA).name.lower(),
-            "new": _write_id(self.new),
-            "head": {"length": self.head.length_bytes, SHA256: self.head.digest.hex},
-        }
-        return fields if self.old is None else {**fields, "old": _write_id(self.old)}
+        """Custom fields in signed metadata: a car reads hundreds of them, so they say only what nothing else does."""
+        return {"head": [self.head.length_bytes, self.head.digest.hex]}
 
 
-def bundle_path(hardware_id: str, version: str, old: ImageId | None) -> str:
-    """Return the target path of the bundle from `old` (None: from nothing) to `version`."""
-    return f"{hardware_id}/{version}/{FULL if old is None else old.digest.hex}{BUNDLE_SUFFIX}"
+def image_path(hardware_id: str, version: str) -> str:
+    """Return the target path of an image."""
+    return f"{hardware_id}/{version}/{IMAGE}"
+
+
+def bundle_path(hardware_id: str, version: str, old: Digest | None) -> str:
+    """Return the target path of the bundle from the image with the digest `old` (None: from nothing) to `version`."""
+    return f"{hardware_id}/{version}/{FULL if old is None else old.hex}{BUNDLE_SUFFIX}"
 
 
 def read_target(
@@ -125,35 +143,36 @@ def read_target(
         max_repair_bytes = None if repair is None else _integer(what, repair, 0, MAX_IMAGE_BYTES)
         return ImageTarget(hardware_id, version, image, counter, tuple(hardware_ids), max_repair_bytes)
     head_fields = fields.get("head")
-    if not isinstance(head_fields, Mapping):
-        raise UntrustedError(f"{what}: found head {head_fields!r}, expected its length and sha256")
-    head = SignedHead(
-        _integer(what, head_fields.get("length"), MIN_HEAD_BYTES, MAX_HEAD_BYTES),
-        _digest(what, head_fields.get(SHA256)),
-    )
-    kinds = {Kind.FULL.name.lower(): False, Kind.DELTA.name.lower(): True}
-    is_delta = kinds.get(str(fields.get("kind")))
-    if is_delta is None:
-        raise UntrustedError(f"{what}: found kind {fields.get('kind')!r}, expected full or delta")
+    if not isinstance(head_fields, list) or len(head_fields) != 2:
+        raise UntrustedError(f"{what}: found head {head_fields!r}, expected a list of its length and sha256")
+    head = SignedHead(_integer(what, head_fields[0], MIN_HEAD_BYTES, MAX_HEAD_BYTES), _digest(what, head_fields[1]))
     if length_bytes < head.length_bytes:
         raise UntrustedError(f"{what}: {length_bytes} bytes, expected at least its head of {head.length_bytes}")
-    if not is_delta and "old" in fields:
-        raise UntrustedError(f"{what}: found an old image, expected none of a full bundle")
-    old = _read_id(what, fields.get("old")) if is_delta else None
-    bundle = BundleTarget(hardware_id, version, length_bytes, digest, old, _read_id(what, fields.get("new")), head)
+    start = name.removesuffix(BUNDLE_SUFFIX)
+    old = None if start == FULL else _digest(what, start)
+    bundle = BundleTarget(hardware_id, version, length_bytes, digest, old, head)
     if bundle.path != path:
-        raise UntrustedError(f"{what}: its custom fields belong to {bundle.path!r}")
+        raise UntrustedError(f"{what}: expected {IMAGE}, {FULL}{BUNDLE_SUFFIX} or <old sha256>{BUNDLE_SUFFIX}")
     return bundle
 
 
-def _write_id(image: ImageId) -> dict[str, Any]:
-    return {"length": image.length_bytes, SHA256: image.digest.hex}
+def encode_target(target: ImageTarget | BundleTarget) -> dict[str, Any]:
+    """Return a target as a JSON object that stands alone."""
+    file = target.file
+    return {"path": target.path, "length": file.length_bytes, SHA256: file.digest.hex, "custom": target.custom}
 
 
-def _read_id(what: str, value: object) -> ImageId:
-    if not isinstance(value, Mapping):
-        raise UntrustedError(f"{what}: found image identity {value!r}, expected length and sha256")
-    return ImageId(_integer(what, value.get("length"), 1, MAX_IMAGE_BYTES), _digest(what, value.get(SHA256)))
+def parse_target(fields: object) -> ImageTarget | BundleTarget:
+    """Read what `encode_target` returned.
+
+    Raises:
+        UntrustedError: It is something else.
+    """
+    if isinstance(fields, Mapping) and fields.keys() == {"path", "length", SHA256, "custom"}:
+        path, length_bytes, custom = fields["path"], fields["length"], fields["custom"]
+        if isinstance(path, str) and isinstance(custom, Mapping):
+            return read_target(path, length_bytes, {SHA256: fields[SHA256]}, custom)
+    raise UntrustedError(f"found target {fields!r}, expected path, length, sha256 and custom fields")
 
 
 def _digest(what: str, value: object) -> Digest:

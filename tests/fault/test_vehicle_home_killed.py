@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from packager.vehicle.errors import ResourceError
-from packager.vehicle.identity import ImageId
+from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.inplace import InPlaceSlot
 from packager.vehicle.install import status
 from packager.vehicle.state import EcuState
@@ -170,7 +170,7 @@ def test_a_newer_release_waits_until_what_was_begun_is_finished(
             finished_first += 1
             assert "finished 2 first" in entry.note
             assert entry.bundle is not None
-            assert entry.bundle.old == ImageId.of(NEW), "the delta from the image that was finished"
+            assert entry.bundle.old == Digest.of(NEW), "the delta from the image that was finished"
     assert finished_first
     print(f"newer release, {len(tried)} stops, {finished_first} of them with an update begun in place")
 

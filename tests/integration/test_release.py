@@ -94,7 +94,7 @@ def test_a_release_is_complete_and_verified(workshop: Path, release: Path, cli: 
     names = set(files(release))
     assert {"report.json", "measurements.json", "repo/metadata/timestamp.json", "repo/metadata/1.root.json"} <= names
     assert sum(name.endswith(".bundle") for name in names) == 9
-    assert sorted(name.split("/")[1].split(".")[0] for name in names if name.startswith("chain/")) == [
+    assert sorted(name.split("/")[2].split(".")[0] for name in names if name.startswith("chain/07-2020.45/")) == [
         "bundle", "collect", "diff", "publish", "root", "self-check",
     ]  # fmt: skip
     code, out, err = cli(*verify_arguments(workshop, release))
@@ -177,7 +177,8 @@ def test_one_flipped_byte_in_any_file_is_found(workshop: Path, damaged: Path, cl
 
 
 @pytest.mark.parametrize(
-    "name", ["chain/root.layout", "repo/metadata/1.snapshot.json", "repo/targets/zgw-small/1.2.0/full.bundle"]
+    "name",
+    ["chain/07-2020.45/root.layout", "repo/metadata/1.snapshot.json", "repo/targets/zgw-small/1.2.0/full.bundle"],
 )
 def test_a_missing_file_is_found(workshop: Path, damaged: Path, cli: Callable[..., Any], name: str) -> None:
     (damaged / name).unlink()

@@ -268,7 +268,7 @@ def _raw_bundle(new: bytes) -> MadeBundle:
     identity = Identity(ImageId.of(new), None, 20, 2, "2", ("bdc",))
     written = write_bundle(identity, blocks, [], frozenset({Coder.RAW}))
     head = SignedHead(written.head_bytes, Digest.of(written.data[: written.head_bytes]))
-    target = BundleTarget("bdc", "2", len(written.data), Digest.of(written.data), None, identity.new, head)
+    target = BundleTarget("bdc", "2", len(written.data), Digest.of(written.data), None, head)
     return MadeBundle(written.data, written.head_bytes, target)
 
 

@@ -20,15 +20,9 @@ from packager.model.policy import KeyPolicy, RolePolicy
 from packager.repo import targets_set
 from packager.repo.ceremony import prepare_root
 from packager.repo.files import write_once
-from packager.repo.repository import (
-    Authority,
-    Contents,
-    sign_metadata,
-    verify_metadata,
-    write_metadata,
-)
+from packager.repo.contents import Chain, Contents
+from packager.repo.repository import Authority, sign_metadata, verify_metadata, write_metadata
 from packager.repo.signing import sign
-from packager.repo.targets_set import Chain, delegated_paths
 from packager.vehicle import trust
 from packager.vehicle.head import MIN_HEAD_BYTES, SignedHead
 from packager.vehicle.identity import Digest, ImageId
@@ -67,8 +61,7 @@ def bundle_target(hardware_id: str, version: str, old: str | None = None) -> Bun
         version,
         1000,
         Digest.of(name.encode()),
-        image(f"{hardware_id} {old}") if old else None,
-        image(f"{hardware_id} {version}"),
+        image(f"{hardware_id} {old}").digest if old else None,
         SignedHead(MIN_HEAD_BYTES, Digest.of(b"head")),
     )
 
@@ -95,6 +88,7 @@ def authority() -> Authority:
 @pytest.fixture
 def contents(authority: Authority) -> Contents:
     return Contents(
+        "7-3",
         HARDWARE,
         TARGETS,
         Chain({"root.layout": b"{layout}", "diff.0123abcd.link": b"{link}"}, [authority.keys["owner"]]),
@@ -120,7 +114,7 @@ def test_round_trip_by_the_metadata_api_alone(tmp_path: Path, authority: Authori
     root.verify_delegate("snapshot", snapshot.signed_bytes, snapshot.signatures)
     assert isinstance(snapshot.signed, Snapshot)
     assert snapshot.signed.expires == NOW + timedelta(days=30)
-    assert set(snapshot.signed.meta) == {"targets.json", "body.json", "powertrain.json", "telematics.json"}
+    assert set(snapshot.signed.meta) == {"targets.json", "body.7-3.json", "powertrain.7-3.json"}
     for name, meta in snapshot.signed.meta.items():
         assert meta.length
         assert list(meta.hashes or {}) == ["sha256"]
@@ -129,8 +123,8 @@ def test_round_trip_by_the_metadata_api_alone(tmp_path: Path, authority: Authori
     root.verify_delegate("targets", top.signed_bytes, top.signatures)
     assert isinstance(top.signed, Targets)
     for domain, targets in TARGETS.items():
-        role = load(directory, f"1.{domain}.json")
-        top.signed.verify_delegate(domain, role.signed_bytes, role.signatures)
+        role = load(directory, f"1.{domain}.7-3.json")
+        top.signed.verify_delegate(f"{domain}.7-3", role.signed_bytes, role.signatures)
         read = [
             read_target(path, entry.length, entry.hashes, entry.custom) for path, entry in role.signed.targets.items()
         ]
@@ -138,31 +132,32 @@ def test_round_trip_by_the_metadata_api_alone(tmp_path: Path, authority: Authori
         assert all(list(entry.hashes) == ["sha256"] for entry in role.signed.targets.values())
 
 
-def test_delegations_are_by_hardware_and_terminating(authority: Authority, contents: Contents) -> None:
+def test_delegations_are_by_exact_version_and_terminating(authority: Authority, contents: Contents) -> None:
     top = Metadata[Targets].from_bytes(sign_metadata(authority, contents, NOW)["1.targets.json"]).signed
     assert top.delegations is not None
     roles = top.delegations.roles or {}
-    assert list(roles) == ["body", "powertrain", "telematics"]
-    assert roles["powertrain"].paths == ["DME-1/*/*", "EGS-2/*/*"] == delegated_paths(HARDWARE["powertrain"])
-    assert roles["telematics"].paths == []
+    assert set(roles) == {"body.7-3", "powertrain.7-3"}, "telematics has no hardware, and no role"
+    assert roles["powertrain.7-3"].paths == ["DME-1/3/*", "EGS-2/3/*"]
     assert all(role.terminating for role in roles.values())
-    assert roles["powertrain"].threshold == 2
-    assert [role for role, _ in top.delegations.get_roles_for_target("BDC-1/9/image")] == ["body"]
+    assert roles["powertrain.7-3"].threshold == 2
+    assert [role for role, _ in top.delegations.get_roles_for_target("BDC-1/9/image")] == ["body.7-3"]
+    assert not list(top.delegations.get_roles_for_target("BDC-1/8/image"))
 
 
 def test_layout_target_carries_the_keys_that_verify_it(authority: Authority, contents: Contents) -> None:
     top = Metadata[Targets].from_bytes(sign_metadata(authority, contents, NOW)["1.targets.json"]).signed
-    layout = top.targets["chain/root.layout"]
+    layout = top.targets["chain/7-3/root.layout"]
     assert layout.custom == {
         "in-toto": {"keys": [{**authority.keys["owner"].to_dict(), "keyid": authority.keys["owner"].keyid}]}
     }
     assert layout.hashes == {"sha256": hashlib.sha256(b"{layout}").hexdigest()}
-    assert top.targets["chain/diff.0123abcd.link"].custom is None
+    assert top.targets["chain/7-3/diff.0123abcd.link"].custom is None
 
 
 def test_same_inputs_same_bytes_in_any_order(tmp_path: Path, authority: Authority, contents: Contents) -> None:
     write_metadata(tmp_path / "a", authority, contents, NOW)
     shuffled = Contents(
+        "7-3",
         {domain: contents.hardware[domain][::-1] for domain in reversed(HARDWARE)},
         {domain: contents.targets[domain][::-1] for domain in reversed(TARGETS)},
         Chain(dict(reversed(contents.chain.files.items())), contents.chain.layout_keys),
@@ -178,7 +173,7 @@ def test_only_the_keys_of_a_role_sign_it(authority: Authority, contents: Content
     files = sign_metadata(authority, contents, NOW)
     for name, policy in (
         ("1.targets", POLICY.targets),
-        ("1.powertrain", POLICY.domains["powertrain"]),
+        ("1.powertrain.7-3", POLICY.domains["powertrain"]),
         ("timestamp", POLICY.timestamp),
     ):
         signatures = Metadata.from_bytes(files[f"{name}.json"]).signatures
@@ -290,7 +285,7 @@ def test_timestamp_is_written_last(tmp_path: Path, authority: Authority, content
     assert write_metadata(tmp_path, authority, contents, NOW)[-1] == "timestamp.json"
 
 
-@pytest.mark.parametrize("fails_at", range(6))
+@pytest.mark.parametrize("fails_at", range(5))
 def test_no_timestamp_when_any_other_file_fails(
     tmp_path: Path, authority: Authority, contents: Contents, fails_at: int
 ) -> None:
@@ -315,9 +310,9 @@ def test_no_timestamp_when_a_file_reads_back_different(
     tmp_path: Path, authority: Authority, contents: Contents
 ) -> None:
     def write_new(path: Path, data: bytes, mode: int) -> None:
-        write_once(path, data[:-1] + b"?" if path.name == "1.body.json" else data, mode)
+        write_once(path, data[:-1] + b"?" if path.name == "1.body.7-3.json" else data, mode)
 
-    with pytest.raises(RepositoryError, match=r"a vehicle would refuse it: body\.json"):
+    with pytest.raises(RepositoryError, match=r"a vehicle would refuse it: body\.7-3\.json"):
         write_metadata(tmp_path, authority, contents, NOW, write_new=write_new)
     assert not (tmp_path / "timestamp.json").exists()
 
@@ -342,16 +337,17 @@ def test_failing_timestamp_leaves_no_timestamp(
 def test_a_published_version_never_changes(tmp_path: Path, authority: Authority, contents: Contents) -> None:
     write_metadata(tmp_path, authority, contents, NOW)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(RepositoryError, match="a published version never changes") as caught:
+    with pytest.raises(RepositoryError, match="release '7-3': is in force already"):
         write_metadata(tmp_path, authority, contents, NOW + timedelta(days=1))
-    assert caught.value.hint == "raise the version"
+    (tmp_path / "timestamp.json").unlink()  # as if it was cut short
+    with pytest.raises(RepositoryError, match="a published version never changes"):
+        write_metadata(tmp_path, authority, contents, NOW + timedelta(days=1))
+    write_metadata(tmp_path, authority, contents, NOW)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    write_metadata(tmp_path, authority, contents, NOW + timedelta(days=1), version=2)
-    assert load(tmp_path, "timestamp.json").signed.snapshot_meta.version == 2
 
 
 @pytest.mark.parametrize(
-    "name", ["timestamp.json", "1.snapshot.json", "1.targets.json", "1.body.json", "1.telematics.json"]
+    "name", ["timestamp.json", "1.snapshot.json", "1.targets.json", "1.body.7-3.json", "1.powertrain.7-3.json"]
 )
 def test_verify_finds_a_missing_and_a_changed_file(authority: Authority, contents: Contents, name: str) -> None:
     files = sign_metadata(authority, contents, NOW)
@@ -363,23 +359,6 @@ def test_verify_finds_a_missing_and_a_changed_file(authority: Authority, content
         damaged[position] ^= 1
         with pytest.raises(RepositoryError):
             verify_metadata({**files, name: bytes(damaged)}, authority.root, NOW)
-
-
-def test_metadata_of_a_whole_car_is_small(authority: Authority) -> None:
-    hardware_ids = tuple(f"HW-{index:03}" for index in range(100))
-    targets = [
-        target
-        for hardware_id in hardware_ids
-        for target in (
-            image_target(hardware_id, "3"),
-            bundle_target(hardware_id, "3"),
-            *(bundle_target(hardware_id, "3", f"{old}") for old in range(2)),
-        )
-    ]
-    contents = Contents(
-        {"body": hardware_ids}, {"body": targets}, Chain({"root.layout": b"{}"}, [authority.keys["owner"]])
-    )
-    assert sum(map(len, sign_metadata(authority, contents, NOW).values())) < 300_000
 
 
 class DirectoryFetcher(FetcherInterface):
@@ -412,9 +391,9 @@ def test_the_reference_client_reads_it(tmp_path: Path, authority: Authority, con
     assert entry is not None
     assert read_target(entry.path, entry.length, entry.hashes, entry.custom) == expected
     assert updater.get_targetinfo("DME-1/4/image") is None
-    assert updater.get_targetinfo("chain/root.layout") is not None
-    assert "1.powertrain.json" in fetcher.fetched
-    assert "1.body.json" not in fetcher.fetched
+    assert updater.get_targetinfo("chain/7-3/root.layout") is not None
+    assert "1.powertrain.7-3.json" in fetcher.fetched
+    assert "1.body.7-3.json" not in fetcher.fetched
 
 
 @pytest.mark.parametrize(("after", "holds"), [(timedelta(days=14, seconds=-1), True), (timedelta(days=14), False)])
@@ -433,7 +412,7 @@ def test_what_a_vehicle_would_not_take_is_not_published(
     tmp_path: Path, authority: Authority, contents: Contents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = sign_metadata(authority, contents, NOW)
-    longest = max(len(files[f"1.{role}.json"]) for role in ("targets", *POLICY.domains))
+    longest = max(len(files[f"1.{role}.json"]) for role in ("targets", "body.7-3", "powertrain.7-3"))
     monkeypatch.setattr(trust, "MAX_TARGETS_BYTES", longest)
     sign_metadata(authority, contents, NOW)
     monkeypatch.setattr(trust, "MAX_TARGETS_BYTES", longest - 1)
@@ -445,7 +424,7 @@ def test_what_a_vehicle_would_not_take_is_not_published(
 def test_a_vehicle_must_find_exactly_the_targets_of_the_release(
     tmp_path: Path, authority: Authority, contents: Contents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(targets_set, "delegated_paths", lambda hardware_ids: ["DME-1/*/*"] * bool(hardware_ids))
-    with pytest.raises(RepositoryError, match="other targets than those of the release"):
+    monkeypatch.setattr(targets_set, "_patterns", lambda _: ["DME-1/3/*"])
+    with pytest.raises(RepositoryError, match="other targets of 'BDC-1' than those of the release"):
         write_metadata(tmp_path / "m", authority, contents, NOW)
     assert not (tmp_path / "m").exists()

@@ -14,7 +14,9 @@ from packager.vehicle import cli, kernel
 from packager.vehicle.cli import run
 from packager.vehicle.errors import CancelledError, CorruptError, IncompatibleError, StateError
 from packager.vehicle.home import open_home
+from packager.vehicle.identity import ImageId
 from packager.vehicle.state import Begun
+from packager.vehicle.targets import ImageTarget
 from packager.vehicle.version import VERSION
 from tests.repository_simulator import NOW, RepositorySimulator, make_bundle
 
@@ -323,7 +325,9 @@ def test_a_check_needs_a_repository(shell: Shell) -> None:
 def test_a_half_overwritten_ecu_is_named(shell: Shell) -> None:
     home = open_home(shell.home)
     target = make_bundle("bdc", "OS7-2", 2, OLD, NEW).target
-    home.mark_begun(home.configuration.ecus[0], Begun(target, 2, None))
+    home.mark_begun(
+        home.configuration.ecus[0], Begun(target, ImageTarget("bdc", "OS7-2", ImageId.of(NEW), 2, ("bdc",)))
+    )
     _, out, _ = shell("status", "--home", str(shell.home))
     assert "half overwritten: must not be started, run update" in out
     assert shell.json("status")[1][0]["startable"] is False

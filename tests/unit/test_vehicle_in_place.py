@@ -1,5 +1,6 @@
 """In-place updates of a home: release after release, what status says, what is refused, what a cut leaves."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
 from packager.vehicle.install import SPARE_SPACE_BYTES, check, status, update
 from packager.vehicle.state import Begun, EcuState, encode_state, parse_state
 from packager.vehicle.storage import FileOnDisk
+from packager.vehicle.targets import ImageTarget
 from tests.faulty_storage import MemoryFile
 from tests.in_place_bundles import SAMPLES, InPlaceSample, swapped
 from tests.repository_simulator import BLOCK_BYTES, NOW, RepositorySimulator, make_bundle
@@ -98,11 +100,12 @@ def test_space_is_needed_for_the_scratch_but_not_for_a_second_image(car: Car, mo
 
 def test_status_tells_that_an_ecu_must_not_be_started(car: Car, repository: RepositorySimulator) -> None:
     target = make_bundle("eps", "2", 2, OLD, NEW, profile=IN_PLACE).target
+    offered = ImageTarget("eps", "2", ImageId.of(NEW), 2, ("eps",), 5)
     ecu = car.home.configuration.ecus[0]
     assert status(car.home)[0].is_startable
-    car.home.mark_begun(ecu, Begun(target, 2, 5))
+    car.home.mark_begun(ecu, Begun(target, offered))
     assert not status(car.home)[0].is_startable
-    assert car.state("EPS") == EcuState("a", 0, None, Begun(target, 2, 5))
+    assert car.state("EPS") == EcuState("a", 0, None, Begun(target, offered))
     car.update()
     assert status(car.home)[0].is_startable
 
@@ -110,17 +113,21 @@ def test_status_tells_that_an_ecu_must_not_be_started(car: Car, repository: Repo
 def test_state_comes_back_with_what_was_begun() -> None:
     target = make_bundle("eps", "2", 2, OLD, NEW, profile=IN_PLACE).target
     full = make_bundle("eps", "2", 2, None, NEW, profile=IN_PLACE).target
+    offered = ImageTarget("eps", "2", ImageId.of(NEW), 2, ("eps",))
     state = {
-        "A": EcuState("a", 7, ImageId.of(OLD), Begun(target, 2, None)),
-        "B": EcuState("b", 0, None, Begun(full, 9, 12345)),
+        "A": EcuState("a", 7, ImageId.of(OLD), Begun(target, offered)),
+        "B": EcuState("b", 0, None, Begun(full, replace(offered, hardware_ids=("eps", "epb"), max_repair_bytes=12345))),
         "C": EcuState("a", 1, ImageId.of(NEW)),
     }
     data = encode_state(state)
     assert parse_state(data) == state
-    for wrong in (b'"path": "eps/2', b'"kind": "delta"', b'"length": 16'):
+    for wrong in (b'"path": "eps/2', b'"release_counter": 2', b'"length": 16', b'"head": [', b'image"'):
         assert wrong in data
         with pytest.raises(UntrustedError):
             parse_state(data.replace(wrong, wrong[:-1] + b"?"))
+    for wrong, right in (("eps/2/image", "eps/3/image"), (full.path, "eps/2/image"), (full.path, "eps/3/full.bundle")):
+        with pytest.raises(UntrustedError, match="eps"):
+            parse_state(data.replace(wrong.encode(), right.encode()))
     with pytest.raises(UntrustedError, match="begun update"):
         parse_state(b'{"format": 1, "ecus": {"A": {"slot": "a", "release_counter": 1, "begun": 5}}}')
     with pytest.raises(UntrustedError, match="installed"):

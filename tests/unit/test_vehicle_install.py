@@ -194,7 +194,7 @@ def test_without_a_spare_slot_of_its_own_an_ecu_gets_the_full_bundle(car: Car, r
     entry, other = car.update().ecus
     assert entry.bundle is not None
     assert other.bundle is not None
-    assert (entry.bundle.old, other.bundle.old) == (None, ImageId.of(OLD_2))
+    assert (entry.bundle.old, other.bundle.old) == (None, Digest.of(OLD_2))
     assert "needs a spare slot" in entry.note
 
 
@@ -291,7 +291,7 @@ def test_a_signed_bundle_that_is_not_what_is_said_of_it_is_refused(
 ) -> None:
     honest = make_bundle("bdc", "2", 2, OLD, NEW)
     other = make_bundle("bdc", version, counter, OLD, new)
-    repository.add_bundle("body", with_target(other, version="2", old=honest.target.old, new=honest.target.new))
+    repository.add_bundle("body", with_target(other, version="2", old=honest.target.old))
     repository.publish()
     car.refused(UntrustedError, "ECU BDC: .* its manifest disagrees with signed metadata")
     assert not (car.home.root / "slots/BDC/b").exists()

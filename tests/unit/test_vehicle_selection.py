@@ -44,7 +44,7 @@ def test_without_a_bundle_from_what_is_installed_the_full_one_is_taken_and_why_i
 
 
 def test_bundles_to_another_image_or_version_lead_nowhere() -> None:
-    strange = [replace(FULL.target, new=OLD_ID), replace(FULL.target, version="1"), FROM_OTHER.target]
+    strange = [replace(FULL.target, version="1"), replace(DELTA.target, version="3"), FROM_OTHER.target]
     with pytest.raises(IncompatibleError, match=r"bdc/2/image: no bundle from .* and no full bundle"):
         select(ECU, OLD_ID, EcuState(), [_image("2", 2), *strange])
 

@@ -13,10 +13,10 @@ from packager.vehicle.manifest import MAX_IMAGE_BYTES, MAX_RELEASE_COUNTER
 from packager.vehicle.targets import BundleTarget, ImageTarget, bundle_path, read_target
 
 NEW = ImageId(1000, Digest.of(b"new"))
-OLD = ImageId(900, Digest.of(b"old"))
+OLD = Digest.of(b"old")
 IMAGE = ImageTarget("DME-8.4", "7.0.45", NEW, 45, ("DME-8.4", "DME-8.6"))
-DELTA = BundleTarget("DME-8.4", "7.0.45", 300, Digest.of(b"file"), OLD, NEW, SignedHead(200, Digest.of(b"head")))
-FULL = BundleTarget("DME-8.4", "7.0.45", 300, Digest.of(b"file"), None, NEW, SignedHead(200, Digest.of(b"head")))
+DELTA = BundleTarget("DME-8.4", "7.0.45", 300, Digest.of(b"file"), OLD, SignedHead(200, Digest.of(b"head")))
+FULL = BundleTarget("DME-8.4", "7.0.45", 300, Digest.of(b"file"), None, SignedHead(200, Digest.of(b"head")))
 
 
 def as_signed(target: ImageTarget | BundleTarget) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def test_targets_come_back(target: ImageTarget | BundleTarget) -> None:
 
 def test_paths() -> None:
     assert IMAGE.path == "DME-8.4/7.0.45/image"
-    assert DELTA.path == f"DME-8.4/7.0.45/{OLD.digest.hex}.bundle" == bundle_path("DME-8.4", "7.0.45", OLD)
+    assert DELTA.path == f"DME-8.4/7.0.45/{OLD.hex}.bundle" == bundle_path("DME-8.4", "7.0.45", OLD)
     assert FULL.path == "DME-8.4/7.0.45/full.bundle"
 
 
@@ -49,7 +49,7 @@ GONE = object()
 def changed(target: ImageTarget | BundleTarget, where: str, value: object) -> dict[str, Any]:
     given = as_signed(target)
     place: Any = given
-    *parents, last = where.split("/")
+    *parents, last = (int(part) if part.isdecimal() else part for part in where.split("/"))
     for parent in parents:
         place = place[parent]
     if value is GONE:
@@ -70,9 +70,6 @@ def changed(target: ImageTarget | BundleTarget, where: str, value: object) -> di
         (IMAGE, "path", "/7.0.45/image"),
         (IMAGE, "path", "DME-8.4/7.0.45/other"),
         (IMAGE, "path", "other/7.0.45/image"),
-        (DELTA, "path", "other/7.0.45/full.bundle"),
-        (DELTA, "path", FULL.path),
-        (FULL, "path", DELTA.path),
         *(
             (target, "hashes", value)
             for target in (IMAGE, FULL)
@@ -94,22 +91,23 @@ def changed(target: ImageTarget | BundleTarget, where: str, value: object) -> di
         (IMAGE, "custom/hardware_ids", ["DME-8.6"]),
         (IMAGE, "custom/hardware_ids", ["DME-8.4", 5]),
         (IMAGE, "custom/hardware_ids", ["DME-8.4", "../x"]),
+        (DELTA, "path", f"DME-8.4/7.0.45/{OLD.hex.upper()}.bundle"),
+        (DELTA, "path", f"DME-8.4/7.0.45/{OLD.hex[:-1]}.bundle"),
+        (DELTA, "path", f"DME-8.4/7.0.45/{OLD.hex}"),
+        (DELTA, "path", f"DME-8.4/7.0.45/{OLD.hex}.bundle.bundle"),
+        (FULL, "path", "DME-8.4/7.0.45/full"),
         (DELTA, "custom", None),
-        (DELTA, "custom/kind", GONE),
-        (DELTA, "custom/kind", "other"),
-        (DELTA, "custom/kind", "full"),
-        (DELTA, "custom/old", GONE),
-        (DELTA, "custom/old", "x"),
-        (DELTA, "custom/old/sha256", NEW.digest.hex),
-        (DELTA, "custom/old/length", 0),
-        (FULL, "custom/old", {"length": 1, "sha256": "0" * 64}),
-        (FULL, "custom/new", GONE),
-        (FULL, "custom/new/length", MAX_IMAGE_BYTES + 1),
         (FULL, "custom/head", GONE),
         (FULL, "custom/head", 3),
-        (FULL, "custom/head/length", MIN_HEAD_BYTES - 1),
-        (FULL, "custom/head/length", MAX_HEAD_BYTES + 1),
-        (FULL, "custom/head/sha256", ""),
+        (FULL, "custom/head", []),
+        (FULL, "custom/head", [200]),
+        (FULL, "custom/head", [200, "0" * 64, 1]),
+        (FULL, "custom/head", {"length": 200, "sha256": "0" * 64}),
+        (FULL, "custom/head/0", MIN_HEAD_BYTES - 1),
+        (FULL, "custom/head/0", MAX_HEAD_BYTES + 1),
+        (FULL, "custom/head/0", True),
+        (FULL, "custom/head/1", ""),
+        (FULL, "custom/head/1", 5),
         (FULL, "length_bytes", 199),
     ],
 )
@@ -127,7 +125,7 @@ def test_signed_nonsense_is_not_trusted(target: ImageTarget | BundleTarget, wher
         (IMAGE, "custom/release_counter", MAX_RELEASE_COUNTER),
         (IMAGE, "hashes/sha512", "ignored"),
         (IMAGE, "custom/later", "ignored"),
-        (FULL, "custom/head/length", MIN_HEAD_BYTES),
+        (FULL, "custom/head/0", MIN_HEAD_BYTES),
         (FULL, "length_bytes", 200),
     ],
 )
