@@ -10,6 +10,7 @@ import click
 
 from packager.cli.files import EFFORT, JSON, PATH
 from packager.cli.output import Output, size, table
+from packager.cli.secrets import ask_secret
 from packager.cli.times import ISSUED_AT, issue_time
 from packager.config.policy import read_policy
 from packager.config.release import read_release
@@ -67,9 +68,8 @@ def build(
     output = Output(as_json)
     release, description = read_release(release_file)
     time = issue_time(issued_at)
-    authority = load_authority(
-        read_policy(keys_directory / "policy.toml"), release, keys_directory, is_signed=not unsigned
-    )
+    policy = read_policy(keys_directory / "policy.toml")
+    authority = load_authority(policy, release, keys_directory, ask_secret, is_signed=not unsigned)
     with output.progress("reading images", 0):
         plan = collect(release)
     for note in plan.notes:

@@ -16,6 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from securesystemslib.signer import SecretsHandler
+
 from packager.model.errors import SupplyChainError
 from packager.model.jobs import BuiltBundle, CollectedImage, Plan
 from packager.model.policy import KeyPolicy
@@ -78,13 +80,21 @@ class Request:
     is_signed: bool = True
 
 
-def load_authority(policy: KeyPolicy, release: Release, directory: Path, *, is_signed: bool = True) -> Authority:
+def load_authority(
+    policy: KeyPolicy,
+    release: Release,
+    directory: Path,
+    secrets_handler: SecretsHandler | None = None,
+    *,
+    is_signed: bool = True,
+) -> Authority:
     """Load all keys that a build signs with; the root's private keys are not among them.
 
     Args:
         policy: Names them.
         release: What will be built.
         directory: Of the keys.
+        secrets_handler: Asks for passphrases and PINs.
         is_signed: False for the keys of the supply chain alone: steps and layout.
 
     Raises:
@@ -95,7 +105,7 @@ def load_authority(policy: KeyPolicy, release: Release, directory: Path, *, is_s
     roles = [policy.layout, *policy.steps.values()]
     if is_signed:
         roles += [policy.targets, policy.snapshot, policy.timestamp, *policy.domains.values()]
-    signers = load_signers(directory, roles)
+    signers = load_signers(directory, roles, secrets_handler)
     return Authority(policy, load_public_keys(policy, directory), signers, load_root(directory) if is_signed else b"")
 
 

@@ -17,8 +17,8 @@ from packager.model.errors import KeyMaterialError, RepositoryError
 from packager.model.policy import KeyPolicy, RolePolicy, key_names
 from packager.repo.ceremony import create_root, load_root, read_root
 from packager.repo.files import write_once
+from packager.repo.key_creation import create_keys
 from packager.repo.keys import (
-    create_keys,
     is_demo,
     load_public,
     load_public_keys,
