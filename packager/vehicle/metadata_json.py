@@ -55,9 +55,7 @@ def parse_json(data: bytes, what: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         for key, value in pairs:
             _check_text(key, what)
-            for text in value if isinstance(value, list) else (value,):
-                if isinstance(text, str):
-                    _check_text(text, what)
+            _check_text(value, what)
         table = dict(pairs)
         if len(table) != len(pairs):
             raise UntrustedError(f"{what}: an object names one key twice among {sorted(table)[:5]}; expected each once")
@@ -72,7 +70,7 @@ def parse_json(data: bytes, what: str) -> Any:
         raise UntrustedError(f"{what}: found the number {text[:20]}, expected integers only")
 
     try:
-        return json.loads(
+        document = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=unique,
             parse_int=integer,
@@ -83,6 +81,8 @@ def parse_json(data: bytes, what: str) -> Any:
         raise UntrustedError(f"{what}: not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
         raise UntrustedError(f"{what}: not JSON: {error}") from error
+    _check_text(document, what)
+    return document
 
 
 def parse_metadata(data: bytes, kind: type[T], what: str, *, max_bytes: int) -> UnverifiedMetadata[T]:
@@ -137,8 +137,13 @@ def _check_depth(data: bytes, what: str) -> None:
             raise UntrustedError(f"{what}: nested deeper than {MAX_DEPTH} levels")
 
 
-def _check_text(text: str, what: str) -> None:
-    if text.isascii():
+def _check_text(text: object, what: str) -> None:
+    """Check text, also in lists of any depth; what stands in objects was checked when they were read."""
+    if isinstance(text, list):
+        for entry in text:
+            _check_text(entry, what)
+        return
+    if not isinstance(text, str) or text.isascii():
         return
     if not unicodedata.is_normalized("NFC", text) or any("\ud800" <= character <= "\udfff" for character in text):
         raise UntrustedError(f"{what}: found the text {text[:40]!a}, expected Unicode in its composed form (NFC)")

@@ -108,8 +108,14 @@ class Scene:
     # Hostile states
 
     def offer_evil(self, role: str = "body", version: str = "9", counter: int = 9, hardware_id: str = "bdc") -> None:
-        """Let a role offer another image, so that a success of the attack shows."""
+        """Let a role offer another image, so that a success of the attack shows. Files that are served already stay as they are."""
+        served = dict(self.repository.contents)
         self.repository.release(role, hardware_id, version, counter, EVIL, OLD, NEW)
+        self.repository.contents.update(served)
+
+    def asked_for(self, role: str) -> bool:
+        """Tell whether the car asked for any version of a role."""
+        return any(path.split(".", 1)[-1] == f"{role}.json" for path in self.repository.requests)
 
     def snapshot_of_everything(self) -> tuple[dict[str, bytes], dict[str, bytes]]:
         """Return what is served now, to be served again later."""
