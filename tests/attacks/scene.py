@@ -15,9 +15,12 @@ from securesystemslib.signer import CryptoSigner
 from packager.vehicle.errors import VehicleError
 from packager.vehicle.fetch import BundleSource
 from packager.vehicle.home import open_home
+from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.install import UpdateReport, update
 from packager.vehicle.metadata_store import Fetcher
-from tests.repository_simulator import BLOCK_BYTES, NOW, RepositorySimulator, listed
+from packager.vehicle.targets import BundleTarget
+from tests.repository_simulator import BLOCK_BYTES, NOW, MadeBundle, RepositorySimulator, listed, make_bundle
+from tests.sample_bundles import Sample
 from tests.vehicle_car import Car, edited, image
 
 LENGTH = 3 * BLOCK_BYTES + 50
@@ -77,13 +80,26 @@ class Scene:
         bundles: BundleSource | None = None,
     ) -> None:
         """Require that an update fails in this very way and that no byte of the home changed."""
+        found = self.refused_in_any_way(wrong, now=now, may_change=may_change, metadata=metadata, bundles=bundles)
+        assert isinstance(found, kind), repr(found)
+
+    def refused_in_any_way(
+        self,
+        wrong: str,
+        *,
+        now: datetime = NOW,
+        may_change: Iterable[str] = (),
+        metadata: Fetcher | None = None,
+        bundles: BundleSource | None = None,
+    ) -> VehicleError:
+        """Require that an update fails with a typed error and that no byte of the home changed; return the error."""
         before = self.files()
-        with pytest.raises(kind, match=wrong) as caught:
+        with pytest.raises(VehicleError, match=wrong) as caught:
             self.update(now, metadata=metadata, bundles=bundles)
-        assert type(caught.value) is kind
         after = self.files()
         changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
         assert changed <= set(may_change), f"changed on disk: {sorted(changed)}"
+        return caught.value
 
     def accepted(self, wanted: bytes = NEW, now: datetime = NOW) -> UpdateReport:
         """Require that an update succeeds and that the active slot holds the wanted image afterwards."""
@@ -112,6 +128,30 @@ class Scene:
         served = dict(self.repository.contents)
         self.repository.release(role, hardware_id, version, counter, EVIL, OLD, NEW)
         self.repository.contents.update(served)
+
+    def offer_bundle(self, sample: Sample, *, image: bytes | None = None, alone: bool = True) -> None:
+        """Let `body` offer a bundle that a hostile builder made, for version 9, and publish.
+
+        Args:
+            sample: The bundle.
+            image: The image that signed metadata promises; None for the bundle's own new image.
+            alone: Whether no other bundle leads there.
+        """
+        new = sample.new if image is None else image
+        signed = BundleTarget(
+            hardware_id="bdc",
+            version="9",
+            length_bytes=len(sample.data),
+            digest=Digest.of(sample.data),
+            old=None if sample.old is None else ImageId.of(sample.old),
+            new=ImageId.of(new),
+            head=sample.signed,
+        )
+        self.repository.add_image("body", "bdc", "9", 9, new)
+        if not alone:
+            self.repository.add_bundle("body", make_bundle("bdc", "9", 9, None, new))
+        self.repository.add_bundle("body", MadeBundle(sample.data, sample.head_bytes, signed))
+        self.repository.publish()
 
     def asked_for(self, role: str) -> bool:
         """Tell whether the car asked for any version of a role."""

@@ -1,0 +1,90 @@
+"""Serves a repository over HTTP as hostile servers do: an answer per path, everything else as it is."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from packager.vehicle.fetch import HttpFetcher
+from tests.repository_simulator import RepositorySimulator
+
+Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
+"""Answers a request for a file with this content."""
+
+
+def honest(request: BaseHTTPRequestHandler, data: bytes) -> None:
+    asked = request.headers["Range"]
+    start = 0
+    if asked is not None:
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        start, end = int(first), int(last) + 1 if last else len(data)
+        request.send_response(206)
+        request.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+        data = data[:end]
+    else:
+        request.send_response(200)
+    request.send_header("Content-Length", str(len(data) - start))
+    request.end_headers()
+    request.wfile.write(data[start:])
+
+
+class HostileServer:
+    """Attributes:
+    answers: By path below ``metadata/`` or ``targets/``; the others are honest.
+    requests: Path and range of each request.
+    sent_bytes: Counted by answers that never end.
+    """
+
+    def __init__(self, repository: RepositorySimulator) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.requests: list[tuple[str, str | None]] = []
+        self.sent_bytes = 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                folder, _, path = self.path.removeprefix("/").partition("/")
+                outer.requests.append((path, self.headers["Range"]))
+                data = {"metadata": repository.files, "targets": repository.contents}.get(folder, {}).get(path)
+                with suppress(OSError):
+                    if data is None:
+                        self.send_error(404)
+                    else:
+                        outer.answers.get(path, honest)(self, data)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def endless(self, first: bytes = b"") -> Answer:
+        """Return an answer that never ends, behind `first`."""
+
+        def answer(request: BaseHTTPRequestHandler, data: bytes) -> None:
+            request.send_response(200)
+            request.end_headers()
+            request.wfile.write(first)
+            while True:
+                request.wfile.write(b" " * 65536)
+                self.sent_bytes += 65536
+
+        return answer
+
+
+@contextmanager
+def serving(repository: RepositorySimulator) -> Iterator[tuple[HostileServer, HttpFetcher, HttpFetcher]]:
+    """Yield the server and the client's fetchers for metadata and for targets."""
+    server = HostileServer(repository)
+    thread = threading.Thread(target=lambda: server.server.serve_forever(poll_interval=0.01))
+    thread.start()
+    try:
+        with (
+            HttpFetcher(f"{server.url}/metadata", sleep=lambda _: None, read_timeout_s=0.3) as metadata,
+            HttpFetcher(f"{server.url}/targets", sleep=lambda _: None, read_timeout_s=0.3) as targets,
+        ):
+            yield server, metadata, targets
+    finally:
+        server.server.shutdown()
+        thread.join()
+        server.server.server_close()
