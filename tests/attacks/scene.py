@@ -4,6 +4,7 @@ import contextlib
 import copy
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,9 @@ from securesystemslib.signer import CryptoSigner
 from packager.vehicle.errors import VehicleError
 from packager.vehicle.fetch import BundleSource
 from packager.vehicle.home import open_home
-from packager.vehicle.identity import Digest, ImageId
+from packager.vehicle.identity import Digest
 from packager.vehicle.install import UpdateReport, update
 from packager.vehicle.metadata_store import Fetcher
-from packager.vehicle.targets import BundleTarget
 from tests.repository_simulator import BLOCK_BYTES, NOW, MadeBundle, RepositorySimulator, listed, make_bundle
 from tests.sample_bundles import Sample
 from tests.vehicle_car import Car, edited, image
@@ -138,13 +138,10 @@ class Scene:
             alone: Whether no other bundle leads there.
         """
         new = sample.new if image is None else image
-        signed = BundleTarget(
-            hardware_id="bdc",
-            version="9",
+        signed = replace(
+            make_bundle("bdc", "9", 9, sample.old, new).target,
             length_bytes=len(sample.data),
             digest=Digest.of(sample.data),
-            old=None if sample.old is None else ImageId.of(sample.old),
-            new=ImageId.of(new),
             head=sample.signed,
         )
         self.repository.add_image("body", "bdc", "9", 9, new)

@@ -125,12 +125,12 @@ PATTERNS = [
 
 @pytest.mark.parametrize(("pattern", "why"), PATTERNS)
 def test_attack_23_a_pattern_that_does_not_name_the_hardware(scene: Scene, pattern: str, why: str) -> None:
-    """GHSA-qp9x-wp8f-qgjj and go-tuf pull requests 747, 753: the same on every system. The role stands first and terminates."""
+    """GHSA-qp9x-wp8f-qgjj and go-tuf pull requests 747, 753: the same on every system. The role stands first."""
     repository = scene.repository
     assert repository.targets.delegations is not None
     first = repository.targets.delegations.roles
     assert first is not None
-    repository.delegate("wild", [pattern], terminating=True)
+    repository.delegate("wild", [pattern], terminating=False)
     repository.targets.delegations.roles = {"wild": first.pop("wild"), **first}
     scene.offer_evil("wild")
     repository.publish()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from packager.vehicle.errors import CorruptError, IncompatibleError, TemporaryError, UntrustedError
+from packager.vehicle.errors import CorruptError, TemporaryError, UntrustedError
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.inplace import InPlaceSlot
 from packager.vehicle.install import status
@@ -195,7 +195,7 @@ def test_attack_42_the_bundle_of_one_release_with_the_image_of_another(scene: Sc
     for old in (OLD, None):
         scene.repository.add_bundle("body", make_bundle("bdc", "9", 9, old, NEW))
     scene.repository.publish()
-    scene.refused(IncompatibleError, "bdc/9/image: no bundle from", may_change=DELEGATED)
+    scene.refused(UntrustedError, "its manifest disagrees with signed metadata: new image", may_change=DELEGATED)
     scene.recovers()
 
 
