@@ -110,6 +110,7 @@ class RepositorySimulator:
         self.streams: list[tuple[str, int]] = []
         self.reads: list[tuple[str, int, int]] = []
         self.streamed_bytes = 0
+        self.serves_ranges = True
         self.chunk_bytes = 1000
         self.cut_stream_at: int | None = None
         self.publish_root()
@@ -272,17 +273,17 @@ class RepositorySimulator:
             raise TemporaryError(f"{path}: ended at byte {offset + len(data)}, expected {end}")
         return data
 
-    def stream(self, path: str, offset: int, length_bytes: int) -> Generator[bytes, None, None]:
+    def stream(self, path: str, offset: int, end: int) -> Generator[bytes, None, None]:
         self.streams.append((path, offset))
         if path not in self.contents:
             raise NotFoundError(f"{path}: not found")
-        data = self.contents[path][:length_bytes]
-        while offset < length_bytes:
+        data = self.contents[path][:end]
+        while offset < end:
             if self.cut_stream_at is not None and offset >= self.cut_stream_at:
                 raise TemporaryError(f"{path}: broke off at byte {offset}")
             chunk = data[offset : offset + self.chunk_bytes]
             if not chunk:
-                raise TemporaryError(f"{path}: ended at byte {offset}, expected {length_bytes}")
+                raise TemporaryError(f"{path}: ended at byte {offset}, expected {end}")
             offset += len(chunk)
             self.streamed_bytes += len(chunk)
             yield chunk

@@ -1,6 +1,7 @@
 """Applies a bundle: push interface, bounded memory, resumable after a cut at any moment.
 
-The caller owns the download: it feeds bytes of the bundle from `Applier.next_offset` on, cut as it likes. The applier owns the slot:
+The caller owns the download: it feeds bytes of the bundle from `Applier.next_offset` on, cut as it likes, and may leave out what lies
+between `Applier.missing_ranges`: blobs of blocks that an earlier start finished, also beyond a gap. The applier owns the slot:
 each block is verified before and after it is decoded (see `blocks`), written, synced and journalled in groups. `finish` reads the whole
 slot back and gives the verdict on the full image (Uptane 5.4.4.2, deployment practice 7.2); only its result may be activated.
 """
@@ -15,17 +16,16 @@ from types import TracebackType
 from typing import Final, Self
 
 from packager.vehicle.blocks import OldImage, Workspace, make_block
-from packager.vehicle.destination import Destination, SpareSlot
+from packager.vehicle.destination import MAX_BLOCKS_AT_ONCE, SYNC_BYTES, Destination, SpareSlot
 from packager.vehicle.errors import CancelledError, CorruptError, IncompatibleError, StateError
 from packager.vehicle.head import Head
 from packager.vehicle.identity import ImageId
 from packager.vehicle.index import BlockRecord
 from packager.vehicle.journal import Journal
 from packager.vehicle.manifest import Op
+from packager.vehicle.missing import REQUEST_BYTES, first_missing, missing_ranges
 from packager.vehicle.storage import FileOnDisk, StoredFile
 
-SYNC_BYTES: Final = 8 << 20
-"""Written bytes between two syncs; a cut costs at most this much decoding, no download."""
 PIPELINE_BYTES: Final = 6 << 20
 """Blocks that are made at the same time hold at most this much together, if more than one is."""
 QUEUE_BYTES: Final = 3 << 20
@@ -56,6 +56,11 @@ class _Pending:
     future: Future[int]
     blob_bytes: int
     buffer: bytearray | None
+
+
+_PASSED: Final[Future[int]] = Future()
+"""Stands for a block that the destination held already."""
+_PASSED.set_result(0)
 
 
 class _MemoryGate:
@@ -137,13 +142,15 @@ class Applier:
         self._spare: list[bytearray] = []
         self._workspaces: list[Workspace] = []
         self._state = "open"
-        self._workers = workers
+        self._most_pending = min(4 * workers, MAX_BLOCKS_AT_ONCE - 1)
         self._pending: deque[_Pending] = deque()
         self._queued_bytes = 0
         self._gate = _MemoryGate(PIPELINE_BYTES)
-        self._committed = self._received = self._destination.resume()
+        self._held = self._destination.resume()
+        self._committed = self._received = first_missing(self._held)
         if self._received < len(head.index):
             self._record = head.index[self._received]
+        self._fed_bytes = self.next_offset
 
     def __enter__(self) -> Self:
         return self
@@ -163,7 +170,7 @@ class Applier:
 
     @property
     def next_offset(self) -> int:
-        """Byte of the bundle that the next `feed` must start with."""
+        """Byte of the bundle that is needed next; what was fed before it is taken, what lies before it and was not fed is held already."""
         if self._received == len(self._head.index):
             return self._bundle_bytes
         return self._head.length_bytes + self._record.blob_offset + self._blob_bytes
@@ -172,6 +179,19 @@ class Applier:
     def missing_bytes(self) -> int:
         """Bytes up to the end of the next blob; 0 if no blob is missing. A blob fed as one `bytes` object is not copied."""
         return 0 if self.is_fed else self._record.blob_bytes - self._blob_bytes
+
+    def missing_ranges(self, gap_bytes: int = REQUEST_BYTES) -> list[tuple[int, int]]:
+        """Return which bytes of the bundle are still needed: ascending ranges of first byte and end, the first from `next_offset` on.
+
+        Args:
+            gap_bytes: Ranges with at most so many bytes between them are joined: one more request would cost more. 0 is exact.
+        """
+        head_bytes = self._head.length_bytes
+        found = missing_ranges(self._head.index, self._held, self._received, gap_bytes)
+        ranges = [(head_bytes + start, head_bytes + end) for start, end in found]
+        if ranges and self._blob_bytes:
+            ranges[0] = (self.next_offset, ranges[0][1])
+        return ranges
 
     @property
     def is_fed(self) -> bool:
@@ -183,25 +203,36 @@ class Applier:
         """How far it is."""
         return Progress(self._committed, len(self._head.index), self.next_offset, self._bundle_bytes)
 
-    def feed(self, chunk: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes of the bundle, any number of them.
+    def feed(self, chunk: bytes | bytearray | memoryview, offset: int | None = None) -> None:
+        """Take the next bytes of the bundle, any number of them. Those that are not needed, because their blocks are held, are left out.
+
+        Args:
+            chunk: The bytes.
+            offset: Byte of the bundle that they start with, at most `next_offset`; None goes on behind the chunk before, at first from
+                `next_offset`.
 
         Raises:
             CorruptError: A blob or block is not the signed one, or bytes follow the last blob.
             IncompatibleError: The old image is another one.
             ResourceError: The slot can't be written or the old image not read.
             CancelledError: The caller's `cancelled` said so.
-            StateError: The applier failed or ended before.
+            StateError: The applier failed or ended before, or bytes between the last chunk and this one are needed.
         """
         self._require_open()
         try:
             view = memoryview(chunk).cast("B")
-            self._skip_empty()
-            while len(view):
-                if self._received == len(self._head.index):
-                    raise CorruptError(f"bundle: {len(view)} bytes after the last blob, expected none")
-                view = view[self._take(view, is_kept=isinstance(chunk, bytes)) :]
-                self._skip_empty()
+            at = self._fed_bytes if offset is None else offset
+            end = at + len(view)
+            self._pass_over()
+            if at > self.next_offset:
+                raise StateError(f"feed: found byte {at} of the bundle, expected one up to {self.next_offset}")
+            while self._received < len(self._head.index) and self.next_offset < end:
+                needed = view[self.next_offset - at :]
+                self._take(needed, is_kept=isinstance(chunk, bytes))
+                self._pass_over()
+            if end > self._bundle_bytes:
+                raise CorruptError(f"bundle: {end - self._bundle_bytes} bytes after the last blob, expected none")
+            self._fed_bytes = end
         except BaseException:
             self._state = "failed"
             raise
@@ -215,7 +246,7 @@ class Applier:
         """
         self._require_open()
         try:
-            self._skip_empty()
+            self._pass_over()
             if self._received < len(self._head.index):
                 raise CorruptError(
                     f"bundle: ended at byte {self.next_offset}, expected {self._bundle_bytes}; fetch the rest"
@@ -236,8 +267,8 @@ class Applier:
         if self._state != "open":
             raise StateError(f"applier: it is {self._state}; make a new one")
 
-    def _take(self, view: memoryview, *, is_kept: bool) -> int:
-        """Take what the next block still misses and hand the block over when it is whole. Returns how much that was.
+    def _take(self, view: memoryview, *, is_kept: bool) -> None:
+        """Take what the next block still misses and hand the block over when it is whole.
 
         Args:
             view: The next bytes.
@@ -246,7 +277,7 @@ class Applier:
         wanted = min(self._record.blob_bytes - self._blob_bytes, len(view))
         if wanted == self._record.blob_bytes and (is_kept or self._pool is None):
             self._hand_over(view[:wanted], None)
-            return wanted
+            return
         if self._blob is None:
             self._blob = self._spare.pop() if self._spare else bytearray(self._head.manifest.max_blob_bytes)
         self._blob[self._blob_bytes : self._blob_bytes + wanted] = view[:wanted]
@@ -254,7 +285,6 @@ class Applier:
         if self._blob_bytes == self._record.blob_bytes:
             blob, self._blob, self._blob_bytes = self._blob, None, 0
             self._hand_over(memoryview(blob)[: self._record.blob_bytes], blob)
-        return wanted
 
     def _hand_over(self, blob: memoryview, buffer: bytearray | None) -> None:
         """Have the next block made; go on to the one after."""
@@ -263,9 +293,7 @@ class Applier:
             self._destination.settle()
             raise CancelledError(f"update: stopped by the caller at block {record.block}; it can go on later")
         self._make_room(record.blob_bytes)
-        self._received += 1
-        if self._received < len(self._head.index):
-            self._record = self._head.index.after(self._received - 1, record)
+        self._go_on()
         if self._pool is None:
             length_bytes = self._put(record, blob)
             if buffer is not None:
@@ -277,19 +305,34 @@ class Applier:
 
     def _make_room(self, blob_bytes: int) -> None:
         """Wait until one more block may be under way. The caller's thread wakes up once for several blocks: each time costs the workers."""
-        if len(self._pending) > 4 * self._workers:
-            self._pending[2 * self._workers].future.result()
+        if len(self._pending) > self._most_pending:
+            self._pending[self._most_pending // 2].future.result()
         while self._pending and (
             self._pending[0].future.done()
-            or len(self._pending) > 4 * self._workers
+            or len(self._pending) > self._most_pending
             or self._queued_bytes + blob_bytes > QUEUE_BYTES
         ):
             self._commit_oldest()
 
-    def _skip_empty(self) -> None:
-        """Hand over blocks that have no blob."""
-        while self._received < len(self._head.index) and not self._record.blob_bytes:
-            self._hand_over(memoryview(b""), None)
+    def _go_on(self) -> None:
+        self._received += 1
+        if self._received < len(self._head.index):
+            self._record = self._head.index.after(self._received - 1, self._record)
+
+    def _pass_over(self) -> None:
+        """Go on to the next block that needs bytes: hand over those that have no blob, leave out those that are held."""
+        while self._received < len(self._head.index):
+            if self._held[self._received]:
+                self._make_room(0)
+                self._go_on()
+                if self._pending:
+                    self._pending.append(_Pending(_PASSED, 0, None))
+                else:
+                    self._commit(0)
+            elif not self._record.blob_bytes:
+                self._hand_over(memoryview(b""), None)
+            else:
+                return
 
     def _cost_bytes(self, record: BlockRecord) -> int:
         """Return what a block holds in memory at most while it is made, besides its blob."""
@@ -303,9 +346,6 @@ class Applier:
 
     def _put(self, record: BlockRecord, blob: memoryview) -> int:
         """Make a block and write it, with workers in one of their threads. Returns its length in bytes."""
-        if self._destination.holds(record):
-            start, end = self._head.manifest.block_range(record.block)
-            return end - start
         with self._gate.holding(self._cost_bytes(record)):
             try:
                 workspace = self._workspaces.pop()

@@ -15,33 +15,35 @@ from packager.vehicle.head import Head
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.index import BlockRecord
 from packager.vehicle.journal import Journal
+from packager.vehicle.missing import find_held, first_missing
 from packager.vehicle.storage import StoredFile
 
+SYNC_BYTES: Final = 8 << 20
+"""Written bytes between two syncs; a cut costs at most this much decoding, no download."""
+MAX_BLOCKS_AT_ONCE: Final = 33
+"""Blocks behind the oldest one that is not finished, that may be made or wait for it."""
 _READ_BACK_BYTES: Final = 1 << 18
 
 
 class Destination(Protocol):
     """Takes verified blocks in install order and keeps them across power cuts. Owned by one applier.
 
-    The calls: `resume` once; for each position from there on `put`, then `commit`; at the end `complete`.
+    The calls: `resume` once; for each position from the first missing one on `put`, unless the block is held, then `commit`; at the end
+    `complete`.
     """
 
     @property
     def is_ordered(self) -> bool:
         """Whether each block must be committed before the next one is even read for; then the applier uses no threads."""
 
-    def resume(self) -> int:
-        """Return the position, in install order, of the first block that is missing, and count this start.
+    def resume(self) -> bytearray:
+        """Find out which blocks lie there already, so that neither they nor their blobs are asked for, and count this start.
+
+        Returns:
+            One byte per block, in install order: 1 where it is held, else 0.
 
         Raises:
             ResourceError: Ten starts at the same block failed, or the medium did.
-        """
-
-    def holds(self, record: BlockRecord) -> bool:
-        """Tell whether a block lies there already, so that making it would be in vain or is no longer possible.
-
-        Raises:
-            ResourceError: It can't be read.
         """
 
     def put(self, record: BlockRecord, output: memoryview) -> None:
@@ -56,7 +58,11 @@ class Destination(Protocol):
         """
 
     def commit(self, position: int, output_bytes: int) -> None:
-        """Take note that all blocks before `position` were put, the last one `output_bytes` long; sync and journal when due.
+        """Take note that all blocks before `position` are there; sync and journal when due.
+
+        Args:
+            position: In install order.
+            output_bytes: Length of the last of them; 0 if it was held already.
 
         Raises:
             ResourceError: The medium failed.
@@ -102,19 +108,20 @@ class SpareSlot:
         self._verdict = ReadBack(slot)
         self._executor = executor
 
-    def resume(self) -> int:
-        """See `Destination.resume`. Trusts hashes alone: neither a lost nor a wrong journal can mislead it."""
-        self._position = self._first_missing()
+    def resume(self) -> bytearray:
+        """See `Destination.resume`. Trusts hashes alone: neither a lost nor a wrong journal can mislead it.
+
+        With a journal the bundle is being downloaded, and any block that is there is worth its hash. Without one the bundle lies at
+        hand, and only what an earlier run can have left is looked for.
+        """
+        held = find_held(self._manifest, self._index, self._slot, self._ahead_blocks())
+        self._position = first_missing(held)
         if self._journal is not None:
             if self._position > self._journal.entry.position:  # progress that a failure or cut kept from the journal
                 self._slot.sync()
                 self._journal.finished(self._position)
             self._journal.start()
-        return self._position
-
-    def holds(self, record: BlockRecord) -> bool:  # noqa: ARG002 - the protocol's
-        """See `Destination.holds`. Making a block once more does no harm here, so nothing is read for it."""
-        return False
+        return held
 
     def put(self, record: BlockRecord, output: memoryview) -> None:
         """See `Destination.put`."""
@@ -139,13 +146,11 @@ class SpareSlot:
             with contextlib.suppress(ResourceError):
                 self._journal.settle()
 
-    def _first_missing(self) -> int:
-        record = None
-        for position in range(len(self._index)):
-            record = self._index.after(position - 1, record) if record else self._index[0]
-            if self._verdict.digest_of(*self._manifest.block_range(record.block)) != record.output_digest:
-                return position
-        return len(self._index)
+    def _ahead_blocks(self) -> int | None:
+        """Return how far behind a missing block an earlier run can have left others: what it had not synced, and what it was making."""
+        if self._journal is not None:
+            return None
+        return max(self._sync_bytes, SYNC_BYTES) // self._manifest.block_bytes + 1 + MAX_BLOCKS_AT_ONCE
 
     def _sync(self) -> None:
         self._slot.sync()
@@ -169,19 +174,6 @@ class ReadBack:
         self._lock = threading.Lock()
         self._is_running = False
         self._task: Future[None] | None = None
-
-    def digest_of(self, start: int, end: int) -> bytes:
-        """Return the SHA-256 of a part, apart from the pass; not to be called while that runs.
-
-        Raises:
-            ResourceError: The medium failed.
-        """
-        hasher = hashlib.sha256()
-        for offset in range(start, end, len(self._buffer)):
-            view = memoryview(self._buffer)[: end - offset]
-            self._slot.read_into(offset, view)
-            hasher.update(view)
-        return hasher.digest()
 
     def go_on_to(self, end: int, executor: Executor) -> None:
         """Read and hash up to `end` in one thread of `executor`. Does not wait: it is the one pass that can't be spread over cores.

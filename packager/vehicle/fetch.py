@@ -38,8 +38,17 @@ class LastingError(TemporaryError):
 class BundleSource(Protocol):
     """Streams targets."""
 
-    def stream(self, path: str, offset: int, length_bytes: int) -> Generator[bytes, None, None]:
-        """Yield the bytes `offset` to `length_bytes` of the target at `path`, cut anyhow, never more.
+    @property
+    def serves_ranges(self) -> bool:
+        """Whether, as far as is known, asking for a part costs that part alone. If not, one long part is better than several short ones."""
+
+    def stream(self, path: str, offset: int, end: int) -> Generator[bytes, None, None]:
+        """Yield the bytes `offset` to `end` of the target at `path`, cut anyhow, never more.
+
+        Args:
+            path: The target.
+            offset: Where to start. At the target's start more may be under way than is asked for, elsewhere not.
+            end: Where to end.
 
         Raises:
             NotFoundError: There is none.
@@ -76,6 +85,7 @@ class HttpFetcher:
         self._url = check_url(url).rstrip("/") + "/"
         self._sleep = sleep
         self._on_bytes = on_bytes
+        self._serves_ranges = True
         timeout = urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, read_timeout_s), read=read_timeout_s)
         headers = {"User-Agent": f"packager-vehicle/{VERSION}", "Accept-Encoding": "identity"}
         self._pool = urllib3.PoolManager(timeout=timeout, retries=False, headers=headers)
@@ -103,9 +113,14 @@ class HttpFetcher:
             except TemporaryError as error:
                 self._pause(attempts, error)
 
-    def stream(self, path: str, offset: int, length_bytes: int) -> Generator[bytes, None, None]:
+    @property
+    def serves_ranges(self) -> bool:
+        """See `BundleSource.serves_ranges`. False once the server has answered with more than it was asked for."""
+        return self._serves_ranges
+
+    def stream(self, path: str, offset: int, end: int) -> Generator[bytes, None, None]:
         """See `BundleSource.stream`. A broken connection is taken up again where it broke."""
-        yield from self._resuming(path, offset, length_bytes, is_part=False)
+        yield from self._resuming(path, offset, end, is_part=False)
 
     def read(self, path: str, offset: int, end: int) -> bytes:
         """See `BundleSource.read`."""
@@ -149,13 +164,15 @@ class HttpFetcher:
             LastingError: It ended before.
             TemporaryError: The connection broke.
         """
-        wanted = f"bytes={offset}-{length_bytes - 1 if is_part else ''}"
-        response, url = self._open(path, {"Range": wanted} if offset or is_part else {})
+        is_part = is_part or offset > 0
+        response, url = self._open(path, {"Range": f"bytes={offset}-{length_bytes - 1}"} if is_part else {})
         with _Closing(response):
             skip = offset
             if response.status == _PARTIAL:
                 _check_range(response, url, offset)
                 skip = 0
+            elif is_part:
+                self._serves_ranges = False
             at = offset
             for read in self._read(response, url):
                 skipped = min(skip, len(read))

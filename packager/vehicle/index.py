@@ -89,6 +89,18 @@ class BlockIndex:
         """Return the record behind the one at `position`, which is `record`; in order this is much quicker than by position."""
         return self._record(position + 1, record.blob_end)
 
+    def outcome(self, position: int) -> tuple[int, bytes]:
+        """Return the number of the block at `position` and its SHA-256, without the rest of the record."""
+        at = position * self.record_bytes
+        block = position
+        if self.layout & NUMBERED:
+            block = int.from_bytes(self.raw[at : at + BLOCK_NUMBER_BYTES], "little")
+            at += BLOCK_NUMBER_BYTES
+        if not self.layout & OUTPUT_HASHED:
+            return block, self.manifest.new.digest.value
+        at += 2 + self.length_width + (WINDOW_BYTES if self.layout & WINDOWED else 0) + DIGEST_BYTES
+        return block, self.raw[at : at + DIGEST_BYTES]
+
     @property
     def blobs_bytes(self) -> int:
         """Length of all blobs."""

@@ -14,9 +14,10 @@ from typing import Final
 from packager.vehicle.errors import IncompatibleError, ResourceError, StateError
 from packager.vehicle.head import Head
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.index import BlockIndex, BlockRecord
+from packager.vehicle.index import BlockRecord
 from packager.vehicle.journal import Journal
-from packager.vehicle.manifest import Kind, Manifest
+from packager.vehicle.manifest import Kind
+from packager.vehicle.missing import find_held, first_missing
 from packager.vehicle.storage import StoredFile
 
 _COPY_BYTES: Final = 1 << 16
@@ -82,22 +83,22 @@ class InPlaceSlot:
         self._before_overwrite = before_overwrite
         self._position = 0
 
-    def resume(self) -> int:
-        """See `Destination.resume`. Puts old bytes aside, or completes the block that a cut tore."""
+    def resume(self) -> bytearray:
+        """See `Destination.resume`. Puts old bytes aside, or completes the block that a cut tore.
+
+        A block that lies there is left alone: what it was made from may be gone, and flash wears.
+        """
         self._slot.sync()  # what a killed process wrote counts as there, so it must be on the medium
-        self._position = first_missing(self._manifest, self._index, self._slot)
+        held = find_held(self._manifest, self._index, self._slot)
+        self._position = first_missing(held)
         if self._scratch is not None:
             self._put_aside(self._scratch)
-            self._replay(self._scratch)
+            self._replay(self._scratch, held)
         if self._journal is not None:
             if self._position > self._journal.entry.position:
                 self._journal.finished(self._position)
             self._journal.start()
-        return self._position
-
-    def holds(self, record: BlockRecord) -> bool:
-        """See `Destination.holds`. A block that lies there is left alone: what it was made from may be gone, and flash wears."""
-        return holds_block(self._manifest, record, self._slot)
+        return held
 
     def put(self, record: BlockRecord, output: memoryview) -> None:
         """See `Destination.put`."""
@@ -108,10 +109,10 @@ class InPlaceSlot:
             self._journal.intend(self._position)
         self._overwrite(record, output)
 
-    def commit(self, position: int, output_bytes: int) -> None:  # noqa: ARG002 - the protocol's
-        """See `Destination.commit`."""
+    def commit(self, position: int, output_bytes: int) -> None:
+        """See `Destination.commit`. What was there before is journalled with the next block that was not."""
         self._position = position
-        if self._journal is not None:
+        if self._journal is not None and output_bytes:
             self._journal.finished(position)
 
     def complete(self) -> ImageId:
@@ -168,7 +169,7 @@ class InPlaceSlot:
             hasher.update(view)
         return hasher.digest()
 
-    def _replay(self, scratch: StoredFile) -> None:
+    def _replay(self, scratch: StoredFile, held: bytearray) -> None:
         """Write the first missing block from the scratch, if it lies there whole."""
         if self._position == len(self._index):
             return
@@ -178,35 +179,5 @@ class InPlaceSlot:
         scratch.read_into(0, output)
         if hashlib.sha256(output).digest() == record.output_digest:
             self._overwrite(record, output)
-            self._position = first_missing(self._manifest, self._index, self._slot)
-
-
-def first_missing(manifest: Manifest, index: BlockIndex, slot: StoredFile) -> int:
-    """Return the position, in install order, of the first block that a slot does not hold; the number of blocks if it holds all.
-
-    Raises:
-        ResourceError: The slot can't be read.
-    """
-    for position in range(len(index)):
-        if not holds_block(manifest, index[position], slot):
-            return position
-    return len(index)
-
-
-def holds_block(manifest: Manifest, record: BlockRecord, slot: StoredFile) -> bool:
-    """Tell whether a slot holds a block.
-
-    Raises:
-        ResourceError: The slot can't be read.
-    """
-    start, end = manifest.block_range(record.block)
-    buffer = memoryview(bytearray(min(_COPY_BYTES, end - start)))
-    hasher = hashlib.sha256()
-    for offset in range(start, end, len(buffer)):
-        view = buffer[: end - offset]
-        try:
-            slot.read_into(offset, view)
-        except IncompatibleError:  # it is shorter
-            return False
-        hasher.update(view)
-    return hasher.digest() == record.output_digest
+            held[self._position] = 1
+            self._position = first_missing(held)

@@ -13,7 +13,7 @@ from packager.vehicle.fetch import BundleSource
 from packager.vehicle.head import Head, read_head
 from packager.vehicle.home import Ecu, VehicleHome
 from packager.vehicle.identity import ImageId
-from packager.vehicle.inplace import first_missing
+from packager.vehicle.missing import find_held, missing_ranges
 from packager.vehicle.repair import BlockRepair, find_damage
 from packager.vehicle.selection import Offer, check_head
 from packager.vehicle.state import EcuState
@@ -169,9 +169,14 @@ class CountingSource:
     source: BundleSource
     read_bytes: int = field(default=0)
 
-    def stream(self, path: str, offset: int, length_bytes: int) -> Generator[bytes, None, None]:
+    @property
+    def serves_ranges(self) -> bool:
+        """See `BundleSource.serves_ranges`."""
+        return self.source.serves_ranges
+
+    def stream(self, path: str, offset: int, end: int) -> Generator[bytes, None, None]:
         """See `BundleSource.stream`."""
-        return self.source.stream(path, offset, length_bytes)
+        return self.source.stream(path, offset, end)
 
     def read(self, path: str, offset: int, end: int) -> bytes:
         """See `BundleSource.read`."""
@@ -222,5 +227,5 @@ def _missing_bytes(home: VehicleHome, ecu: Ecu, slot: str, head: Head) -> int:
     if not path.exists():
         return head.index.blobs_bytes
     with FileOnDisk.open(path) as file:
-        position = first_missing(head.manifest, head.index, file)
-    return head.index.blobs_bytes - head.index[position].blob_offset if position < len(head.index) else 0
+        held = find_held(head.manifest, head.index, file)
+    return sum(end - start for start, end in missing_ranges(head.index, held))

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -15,6 +15,7 @@ from packager.vehicle.home import Ecu, VehicleHome
 from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
 from packager.vehicle.journal import JOURNAL_BYTES, Binding, Journal
 from packager.vehicle.metadata_store import NotFoundError
+from packager.vehicle.missing import REQUEST_BYTES
 from packager.vehicle.preflight import find_ways, holds_image, target_slot
 from packager.vehicle.repair import BlockRepair
 from packager.vehicle.selection import Offer, check_head
@@ -113,14 +114,15 @@ def prepare(
         place = "spare slot" if offer.ecu.profile.spare_slot else "slot"
         _LOG.info("ECU %s: the new image is in the %s already", name, place)
         return EcuUpdate(offer, None, 0, clock_s() - start_s, f"was in the {place} already")
+    is_resumed = home.files.length(home.journal_name(offer.ecu)) is not None
     ways = find_ways(home, offer, state, source)
     notes = [ways.note] if ways.note else []
     downloaded_bytes = ways.read_bytes
     for position, bundle in enumerate(ways.bundles):
         is_last = position + 1 == len(ways.bundles)
-        with _BundleReader(source, bundle) as reader:
+        with _BundleReader(source, bundle, is_resumed=is_resumed) as reader:
             try:
-                head = read_head(reader.take(bundle.head.length_bytes), bundle.head, offer.ecu.profile)
+                head = read_head(reader.head(), bundle.head, offer.ecu.profile)
             except (IncompatibleError, NotFoundError, CorruptError) as error:
                 is_gone = not isinstance(error, IncompatibleError)
                 if is_last or (is_gone and (state.begun is None or state.begun.bundle != bundle)):
@@ -180,10 +182,14 @@ def _apply(task: _Task, head: Head, reader: "_BundleReader", repair: BlockRepair
                 repair=repair,
             )
         )
-        at = applier.progress
-        _LOG.info("ECU %s: %s from byte %d of %d", ecu.name, task.bundle.path, at.bundle_bytes_done, at.bundle_bytes)
-        for chunk in reader.chunks_from(applier.next_offset):
-            applier.feed(chunk)
+        missing = reader.missing_ranges(applier)
+        missing_bytes = sum(end - start for start, end in missing)
+        _LOG.info(
+            "ECU %s: %s, %d of %d bytes are missing", ecu.name, task.bundle.path, missing_bytes, head.bundle_bytes
+        )
+        for start, end in missing:
+            for offset, chunk in reader.chunks(start, end):
+                applier.feed(chunk, offset)
         applier.finish()
     if place is not None:  # a longer old image ends here
         with home.files.open(home.slot_name(ecu, task.state.slot), length_bytes) as slot:
@@ -209,12 +215,16 @@ def _open_in_place(
 
 
 class _BundleReader:
-    """Reads a bundle: first its head, then from any byte on; with one request where that is possible."""
+    """Reads a bundle: its head, then parts by ascending offset.
 
-    def __init__(self, source: BundleSource, bundle: BundleTarget) -> None:
+    With one request where all of it is needed; of a bundle that was begun before, nothing but what is asked for.
+    """
+
+    def __init__(self, source: BundleSource, bundle: BundleTarget, *, is_resumed: bool) -> None:
         self._source = source
         self._bundle = bundle
-        self._stream = source.stream(bundle.path, 0, bundle.length_bytes)
+        self._is_resumed = is_resumed
+        self._stream: Generator[bytes, None, None] | None = None
         self._rest = b""
         self._offset = 0
         self.read_bytes = 0
@@ -223,39 +233,60 @@ class _BundleReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.close()
+        if self._stream is not None:
+            self._stream.close()
 
-    def take(self, length_bytes: int) -> bytes:
-        """Return the next `length_bytes` bytes.
+    def head(self) -> bytes:
+        """Return the head.
 
         Raises:
-            TemporaryError: There are not as many.
+            NotFoundError: There is no such bundle.
+            TemporaryError: It can't be had now.
         """
-        found = bytearray()
-        while len(found) < length_bytes:
-            chunk = self._rest or self._next()
-            if not chunk:
-                raise TemporaryError(f"{self._bundle.path}: ended at byte {self._offset}, expected {length_bytes}")
-            wanted = length_bytes - len(found)
-            found += chunk[:wanted]
-            self._rest = chunk[wanted:]
-        self._offset += length_bytes
-        return bytes(found)
+        length_bytes = self._bundle.head.length_bytes
+        if self._is_resumed:
+            found = self._source.read(self._bundle.path, 0, length_bytes)
+            self.read_bytes += len(found)
+            self._offset = length_bytes
+            return found
+        self._open(0, self._bundle.length_bytes)
+        return b"".join(chunk for _, chunk in self.chunks(0, length_bytes))
 
-    def chunks_from(self, offset: int) -> Iterator[bytes]:
-        """Yield the bytes from `offset` to the end."""
-        ahead = offset - self._offset
-        if ahead <= len(self._rest):
-            self._rest = self._rest[ahead:]
-        else:
+    def missing_ranges(self, applier: Applier) -> list[tuple[int, int]]:
+        """Return what the applier needs, in one range if asking for several would cost more."""
+        ranges = applier.missing_ranges()
+        if ranges and not self._source.serves_ranges:
+            return [(ranges[0][0], ranges[-1][1])]
+        return ranges
+
+    def chunks(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the bytes `start` to `end`, each chunk with its offset.
+
+        Raises:
+            TemporaryError: They can't be had now.
+        """
+        if self._stream is None or start - self._offset > max(len(self._rest), REQUEST_BYTES):
+            self._open(start, end)
+        while self._offset < start:
+            self._take(start)
+        while self._offset < end:
+            yield self._offset, self._take(end)
+
+    def _open(self, start: int, end: int) -> None:
+        if self._stream is not None:
             self._stream.close()
-            self._rest = b""
-            self._stream = self._source.stream(self._bundle.path, offset, self._bundle.length_bytes)
-        while chunk := self._rest or self._next():
-            self._rest = b""
-            yield chunk
+        self._rest, self._offset = b"", start
+        self._stream = self._source.stream(self._bundle.path, start, end)
 
-    def _next(self) -> bytes:
-        chunk = next(self._stream, b"")
-        self.read_bytes += len(chunk)
-        return chunk
+    def _take(self, end: int) -> bytes:
+        """Return some of the next bytes, none behind `end`."""
+        assert self._stream is not None  # noqa: S101 - opened by the callers
+        chunk = self._rest
+        if not chunk:
+            chunk = next(self._stream, b"")
+            self.read_bytes += len(chunk)
+        if not chunk:
+            raise TemporaryError(f"{self._bundle.path}: ended at byte {self._offset}, expected {end}")
+        taken, self._rest = chunk[: end - self._offset], chunk[end - self._offset :]
+        self._offset += len(taken)
+        return taken

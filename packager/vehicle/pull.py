@@ -38,27 +38,28 @@ def apply_file(applier: Applier, bundle: BinaryIO) -> VerifiedImage:
         CancelledError: The caller's `cancelled` said so.
         StateError: The applier failed or ended before.
     """
-    try:
-        bundle.seek(applier.next_offset)
-        chunk = bundle.read(max(applier.missing_bytes, READ_BYTES))
-    except OSError as error:
-        raise ResourceError(f"bundle: can't be read at byte {applier.next_offset}: {error.strerror}") from error
-    while chunk:
-        applier.feed(chunk)
-        try:
-            chunk = bundle.read(max(applier.missing_bytes, READ_BYTES))
-        except OSError as error:
-            raise ResourceError(f"bundle: can't be read at byte {applier.next_offset}: {error.strerror}") from error
+    offset = applier.next_offset
+    while chunk := _read(bundle, offset, max(applier.missing_bytes, READ_BYTES)):
+        applier.feed(chunk, offset)
+        offset = max(offset + len(chunk), applier.next_offset)
     return applier.finish()
 
 
-def apply_stream(applier: Applier, chunks_from: Callable[[int], Iterable[bytes]]) -> VerifiedImage:
+def _read(bundle: BinaryIO, offset: int, length_bytes: int) -> bytes:
+    try:
+        bundle.seek(offset)
+        return bundle.read(length_bytes)
+    except OSError as error:
+        raise ResourceError(f"bundle: can't be read at byte {offset}: {error.strerror}") from error
+
+
+def apply_stream(applier: Applier, chunks_of: Callable[[int, int], Iterable[bytes]]) -> VerifiedImage:
     """Apply a bundle that comes as a stream.
 
     Args:
         applier: Fresh or resumed.
-        chunks_from: Given a byte offset, starts the stream there (``Range: bytes=N-``) and yields the rest, cut anyhow. Not called
-            if nothing is missing. `bytes` are taken without a copy where a blob lies within one chunk.
+        chunks_of: Given first byte and end, yields these bytes of the bundle (``Range: bytes=FIRST-LAST``, LAST being the end less one),
+            cut anyhow; called once for each range that is missing. `bytes` are taken without a copy where a blob lies within one chunk.
 
     Raises:
         CorruptError: The bundle ends early or is not the signed one.
@@ -68,7 +69,10 @@ def apply_stream(applier: Applier, chunks_from: Callable[[int], Iterable[bytes]]
         StateError: The applier failed or ended before.
         TemporaryError: As the stream raises it; a new applier goes on later.
     """
-    if not applier.is_fed:
-        for chunk in chunks_from(applier.next_offset):
-            applier.feed(chunk)
+    for offset, end in applier.missing_ranges():
+        for chunk in chunks_of(offset, end):
+            applier.feed(chunk, offset)
+            offset += len(chunk)
+        if offset < end:
+            break  # cut short; `finish` says so
     return applier.finish()

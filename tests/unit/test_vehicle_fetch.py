@@ -68,10 +68,11 @@ def ranged(request: BaseHTTPRequestHandler) -> None:
     asked = request.headers["Range"]
     if asked is None:
         return whole(request)
-    start = int(asked.removeprefix("bytes=").removesuffix("-"))
+    start, last = map(int, asked.removeprefix("bytes=").split("-"))
     if start >= len(DATA):
         return reply(request, 416)
-    return reply(request, 206, DATA[start:], Content_Range=f"bytes {start}-{len(DATA) - 1}/{len(DATA)}")
+    part = DATA[start : last + 1]
+    return reply(request, 206, part, Content_Range=f"bytes {start}-{start + len(part) - 1}/{len(DATA)}")
 
 
 def test_metadata_is_fetched_by_path() -> None:
@@ -168,7 +169,14 @@ def test_a_silent_server_is_temporary() -> None:
 def test_a_stream_starts_anywhere_whether_the_server_knows_ranges_or_not(answer: Answer, offset: int) -> None:
     with serving(answer) as (server, fetcher, _):
         assert b"".join(fetcher.stream("b", offset, len(DATA))) == DATA[offset:]
-        assert server.requests == [("/repo/b", f"bytes={offset}-" if offset else None)]
+        assert server.requests == [("/repo/b", f"bytes={offset}-{len(DATA) - 1}" if offset else None)]
+        assert fetcher.serves_ranges == (answer is ranged or not offset)
+
+
+def test_a_stream_asks_for_its_own_bytes_and_no_more() -> None:
+    with serving(ranged) as (server, fetcher, _):
+        assert b"".join(fetcher.stream("b", 10, 1000)) == DATA[10:1000]
+        assert server.requests == [("/repo/b", "bytes=10-999")]
 
 
 def test_a_finished_stream_asks_nothing() -> None:
@@ -199,7 +207,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke() -> None:
 
     def breaks(request: BaseHTTPRequestHandler) -> None:
         asked = request.headers["Range"]
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        start = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
         if next(broken, None) is None:
             return ranged(request)
         rest = DATA[start : start + 50_000]
@@ -208,7 +216,10 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke() -> None:
 
     with serving(breaks) as (server, fetcher, pauses):
         assert b"".join(fetcher.stream("b", 0, len(DATA))) == DATA
-        assert [asked for _, asked in server.requests] == [None, "bytes=50000-", "bytes=100000-", "bytes=150000-"]
+        assert [asked for _, asked in server.requests] == [
+            None,
+            *(f"bytes={start}-{len(DATA) - 1}" for start in (50_000, 100_000, 150_000)),
+        ]
         assert pauses == [RETRY_DELAYS_S[0]] * 3
 
 
@@ -249,7 +260,7 @@ def test_redirects_on_the_same_host_are_followed_a_few_times() -> None:
     with serving(hops) as (server, fetcher, _):
         assert fetcher.fetch("3", len(DATA)) == DATA
         assert b"".join(fetcher.stream("1", 100, len(DATA))) == DATA[100:]
-        assert server.requests[-1] == ("/other/0", "bytes=100-")
+        assert server.requests[-1] == ("/other/0", f"bytes=100-{len(DATA) - 1}")
         with pytest.raises(TemporaryError, match="more than 3 redirects"):
             fetcher.fetch("4", len(DATA))
 

@@ -250,10 +250,11 @@ def test_an_update_goes_on_where_it_broke_off(car: Car, repository: RepositorySi
     assert [s.is_interrupted for s in status(car.home)] == [True, False]
     repository.cut_stream_at = None
     repository.streams.clear()
-    repository.streamed_bytes = 0
+    repository.reads.clear()
     car.update()
-    (_, first), (again, offset) = repository.streams[:2]
-    assert (again, first) == (path, 0)
+    assert repository.reads == [(path, 0, head_bytes)], "of what was begun, the head alone"
+    again, offset = repository.streams[0]
+    assert again == path
     assert head_bytes < offset < len(target)
     assert [car.active("BDC"), car.active("DSC")] == [NEW, NEW_2]
     assert not any(s.is_interrupted for s in status(car.home))

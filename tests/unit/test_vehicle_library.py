@@ -33,12 +33,12 @@ def scope_of(example: str) -> dict[str, Any]:
     return scope
 
 
-def fetch_from(data: bytes, asked: list[int] | None = None) -> Callable[[int, int | None], Iterator[bytes]]:
-    def fetch(first: int, last: int | None) -> Iterator[bytes]:
+def fetch_from(data: bytes, asked: list[int] | None = None) -> Callable[[int, int], Iterator[bytes]]:
+    def fetch(first: int, end: int) -> Iterator[bytes]:
         if asked is not None:
             asked.append(first)
-        for at in range(first, len(data) if last is None else last, 100):
-            yield data[at : min(at + 100, len(data) if last is None else last)]
+        for at in range(first, end, 100):
+            yield data[at : min(at + 100, end)]
 
     return fetch
 
@@ -112,7 +112,7 @@ def test_an_update_is_logged_without_the_vin(car: Car, caplog: pytest.LogCapture
     messages = [record.getMessage() for record in caplog.records]
     for wanted in (
         "metadata is trusted",
-        "ECU BDC: bdc/2/.* from byte [0-9]+ of",
+        "ECU BDC: bdc/2/.*, [0-9]+ of [0-9]+ bytes are missing",
         "ECU BDC: 2 is in its slot",
         "switched: BDC",
     ):

@@ -15,7 +15,7 @@ from tests.sample_bundles import Sample, delta_mixed, full_mixed, samples
 
 
 def fresh(sample: Sample, slot: MemoryFile | None = None, workers: int = 1) -> tuple[Applier, MemoryFile]:
-    slot = slot or MemoryFile(len(sample.new))
+    slot = slot or MemoryFile(0, content=b"\x55" * len(sample.new))
     old: OldImage = NoOldImage() if sample.old is None else MemoryFile(0, content=sample.old)
     return Applier(sample.head, old, slot, workers=workers), slot
 
@@ -49,7 +49,7 @@ def test_each_byte_of_a_file_is_read_once_and_none_before_the_needed_one(monkeyp
     monkeypatch.setattr(pull, "READ_BYTES", 100)
     sample = full_mixed()
     first = sample.head.index[2]
-    slot = MemoryFile(len(sample.new), content=sample.new[: 2 * 4096])
+    slot = MemoryFile(0, content=sample.new[: 2 * 4096].ljust(len(sample.new), b"\x55"))
     applier, _ = fresh(sample, slot)
     bundle = Recorded(sample.data)
     apply_file(applier, bundle)
@@ -68,14 +68,14 @@ def test_a_stream_is_asked_for_what_is_missing(chunk_bytes: int, workers: int) -
     applier, _ = fresh(sample, slot, workers)
     asked = []
 
-    def chunks_from(offset: int) -> Iterator[bytes]:
-        asked.append(offset)
-        for start in range(offset, len(sample.data), chunk_bytes):
-            yield sample.data[start : start + chunk_bytes]
+    def chunks_of(start: int, end: int) -> Iterator[bytes]:
+        asked.append((start, end))
+        for at in range(start, end, chunk_bytes):
+            yield sample.data[at : min(at + chunk_bytes, end)]
 
     with applier:
-        assert apply_stream(applier, chunks_from).image == sample.head.manifest.new
-    assert asked == [sample.head_bytes + sample.head.index[5].blob_offset]
+        assert apply_stream(applier, chunks_of).image == sample.head.manifest.new
+    assert asked == [(sample.head_bytes + sample.head.index[5].blob_offset, len(sample.data))]
     assert slot.content == sample.new
 
 
@@ -85,10 +85,55 @@ def test_a_stream_is_not_asked_for_nothing() -> None:
     assert applier.is_fed
     assert applier.missing_bytes == 0
 
-    def chunks_from(offset: int) -> Iterator[bytes]:
-        raise AssertionError(offset)
+    def chunks_of(start: int, end: int) -> Iterator[bytes]:
+        raise AssertionError(start, end)
 
-    apply_stream(applier, chunks_from)
+    apply_stream(applier, chunks_of)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_neither_a_stream_nor_a_file_gives_what_lies_beyond_a_gap(workers: int) -> None:
+    sample = full_mixed()
+    records = [sample.head.index[position] for position in range(5)]
+    content = bytearray(sample.new)
+    for lost in (0, 3):
+        content[lost * 4096] ^= 1
+    wanted = [
+        (sample.head_bytes + records[lost].blob_offset, sample.head_bytes + records[lost].blob_end) for lost in (0, 3)
+    ]
+    asked = []
+
+    def chunks_of(start: int, end: int) -> Iterator[bytes]:
+        asked.append((start, end))
+        yield sample.data[start:end]
+
+    applier, slot = fresh(sample, MemoryFile(0, content=bytes(content)), workers)
+    with applier:
+        assert applier.missing_ranges() == applier.missing_ranges(0) == wanted
+        apply_stream(applier, chunks_of)
+    assert asked == wanted
+    assert slot.content == sample.new
+    assert slot.writes == 2
+    applier, slot = fresh(sample, MemoryFile(0, content=bytes(content)), workers)
+    bundle = Recorded(sample.data)
+    with applier, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pull, "READ_BYTES", 1)
+        apply_file(applier, bundle)
+    assert [(start, start + length) for start, length in bundle.reads] == [
+        *wanted,
+        (len(sample.data), len(sample.data)),
+    ]
+    assert slot.content == sample.new
+
+
+def test_a_stream_that_ends_before_the_last_range_is_cut_short() -> None:
+    sample = full_mixed()
+    content = bytearray(sample.new)
+    for lost in (0, 3):
+        content[lost * 4096] ^= 1
+    applier, _ = fresh(sample, MemoryFile(0, content=bytes(content)))
+    with pytest.raises(CorruptError, match=f"ended at byte {sample.head_bytes + 7}"):
+        apply_stream(applier, lambda start, end: [sample.data[start : min(end, start + 7)]])
 
 
 def test_short_and_unreadable_files() -> None:
@@ -109,15 +154,15 @@ def test_a_broken_stream_is_gone_on_with_later() -> None:
     middle = sample.head_bytes + sample.head.index[3].blob_offset + 1
     applier, slot = fresh(sample)
 
-    def breaks(offset: int) -> Iterator[bytes]:
-        yield sample.data[offset:middle]
+    def breaks(start: int, end: int) -> Iterator[bytes]:
+        yield sample.data[start:middle]
         raise TemporaryError("connection lost")
 
     with applier, pytest.raises(TemporaryError, match="connection lost"):
         apply_stream(applier, breaks)
     again, _ = fresh(sample, slot)
     assert again.next_offset == middle - 1
-    apply_stream(again, lambda offset: [sample.data[offset:]])
+    apply_stream(again, lambda start, end: [sample.data[start:end]])
     assert slot.content == sample.new
 
 

@@ -1,0 +1,200 @@
+"""A real process is killed in the middle of a download; the server then counts what the next one asks for: not a byte that is on disk."""
+
+import os
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from packager.vehicle.head import Head, read_head
+from packager.vehicle.index import BlockRecord
+from packager.vehicle.profile import MIB, UpdateProfile
+from tests.repository_simulator import MadeBundle, RepositorySimulator, make_bundle
+
+BLOCK_BYTES = 64 * 1024
+BLOCKS = 160
+PROFILE = UpdateProfile(block_bytes=BLOCK_BYTES)
+RANGE = re.compile(r"bytes=(\d+)-(\d+)")
+_CHILD = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from packager.vehicle.fetch import HttpFetcher
+from packager.vehicle.home import open_home
+from packager.vehicle.install import update
+
+home, url, workers = open_home(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+with HttpFetcher(url + "/metadata") as metadata, HttpFetcher(url + "/targets") as targets:
+    report = update(home, metadata, targets, datetime.now(UTC), workers=workers)
+print(report.ecus[0].downloaded_bytes)
+"""
+
+
+class Server:
+    """Serves a directory over HTTP/1.1 with ranges, counts what is asked for and sent of bundles, and can send slowly."""
+
+    def __init__(self, root: Path) -> None:
+        self.asked: list[tuple[int, int]] = []
+        self.sent_bytes = 0
+        self.clients: set[tuple[str, int]] = set()
+        self.pause_s = 0.0
+        self.knows_ranges = True
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                path = root / self.path.lstrip("/")
+                if not path.is_file():
+                    self.send_error(404)
+                    return
+                data, asked = path.read_bytes(), RANGE.fullmatch(self.headers["Range"] or "")
+                start, end = (int(asked[1]), int(asked[2]) + 1) if asked and outer.knows_ranges else (0, len(data))
+                self.send_response(206 if asked and outer.knows_ranges else 200)
+                self.send_header("Content-Length", str(end - start))
+                if asked:
+                    self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+                self.end_headers()
+                is_bundle = self.path.endswith(".bundle")
+                if is_bundle:
+                    outer.asked.append((start, end))
+                    outer.clients.add(self.client_address)
+                try:
+                    for at in range(start, end, BLOCK_BYTES):
+                        part = data[at : min(at + BLOCK_BYTES, end)]
+                        self.wfile.write(part)
+                        outer.sent_bytes += len(part) if is_bundle else 0
+                        time.sleep(outer.pause_s if is_bundle else 0)
+                except OSError:
+                    self.close_connection = True
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@contextmanager
+def served(root: Path) -> Iterator[Server]:
+    server = Server(root)
+    thread = threading.Thread(target=lambda: server.server.serve_forever(poll_interval=0.01))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.server.shutdown()
+        thread.join()
+        server.server.server_close()
+
+
+class World:
+    """A published full bundle of blocks that don't compress, and a car with nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self.new = random.Random(5).randbytes(BLOCKS * BLOCK_BYTES)
+        self.bundle: MadeBundle = make_bundle("bdc", "1", 1, None, self.new, profile=PROFILE)
+        self.server_root = root / "server"
+        repository = RepositorySimulator()
+        expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+        for role in (repository.root, repository.targets, repository.snapshot, repository.timestamp):
+            role.expires = expires
+        repository.publish_root()
+        repository.delegate("body", ["bdc/*/*"]).expires = expires
+        repository.add_image("body", "bdc", "1", 1, self.new)
+        repository.add_bundle("body", self.bundle)
+        repository.publish()
+        repository.write(self.server_root)
+        self.home = root / "home"
+        (self.home / "metadata").mkdir(parents=True)
+        (self.home / "metadata/root.json").write_bytes(repository.files["1.root.json"])
+        (self.home / "vehicle.toml").write_text(
+            'vin = "T"\n[[ecu]]\nname = "BDC"\nserial = "1"\nhardware_id = "bdc"\n'
+            "[ecu.profile]\nram_kib = 8192\nflash_kib = 65536\nblock_kib = 64\n"
+        )
+        self.slot = self.home / "slots/BDC/b"
+
+    @property
+    def head(self) -> Head:
+        return read_head(self.bundle.data[: self.bundle.head_bytes], self.bundle.target.head, PROFILE)
+
+    def missing(self) -> list[BlockRecord]:
+        content, head = self.slot.read_bytes(), self.head
+        records = (head.index[position] for position in range(len(head.index)))
+        places = {record: slice(*head.manifest.block_range(record.block)) for record in records}
+        return [record for record, at in places.items() if content[at] != self.new[at]]
+
+    def start(self, server: Server, workers: int) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", _CHILD, str(self.home), server.url, str(workers)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def kill_halfway(self, server: Server, workers: int) -> None:
+        server.pause_s = 0.002
+        with self.start(server, workers) as process:
+            deadline = time.monotonic() + 30
+            while server.sent_bytes < 4 * MIB:
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            process.kill()
+        server.pause_s = 0
+        server.asked.clear()
+        server.clients.clear()
+        server.sent_bytes = 0
+
+    def lose(self, *blocks: int) -> None:
+        """Do to the slot what a power cut does that loses writes which were not synced."""
+        with self.slot.open("r+b") as file:
+            for block in blocks:
+                file.seek(block * BLOCK_BYTES + 100)
+                file.write(bytes(100))
+                os.fsync(file.fileno())
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_after_a_cut_the_wire_carries_what_the_slot_lacks_and_no_more(tmp_path: Path, workers: int) -> None:
+    world = World(tmp_path)
+    with served(world.server_root) as server:
+        world.kill_halfway(server, workers)
+        world.lose(3, 4, 9)
+        missing = world.missing()
+        lost = [record.block for record in missing]
+        assert lost[:4] == [3, 4, 9, lost[3]]
+        assert 9 < lost[3] < BLOCKS, "it was killed halfway"
+        process = world.start(server, workers)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        head_bytes = world.bundle.head_bytes
+        assert server.sent_bytes == head_bytes + sum(record.blob_bytes for record in missing)
+        assert int(out) == server.sent_bytes
+        first = [world.head.index[block] for block in (3, 4, 9)]
+        assert server.asked[:3] == [
+            (0, head_bytes),
+            (head_bytes + first[0].blob_offset, head_bytes + first[1].blob_end),
+            (head_bytes + first[2].blob_offset, head_bytes + first[2].blob_end),
+        ]
+        assert len(server.clients) == 1, "one connection for all parts"
+    assert world.slot.read_bytes() == world.new
+
+
+def test_a_server_without_ranges_is_asked_once_and_not_for_each_gap(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with served(world.server_root) as server:
+        server.knows_ranges = False
+        world.kill_halfway(server, 2)
+        world.lose(*range(0, 20, 2))
+        process = world.start(server, 2)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert len(server.asked) == 2, "once for the head, once from the first gap on"
+    assert world.slot.read_bytes() == world.new
