@@ -19,8 +19,8 @@ from packager.model.errors import KeyMaterialError, RepositoryError, SpaceError
 from packager.model.policy import KeyPolicy, RolePolicy
 from packager.repo import targets_set
 from packager.repo.ceremony import prepare_root
-from packager.repo.files import write_once
 from packager.repo.contents import Chain, Contents
+from packager.repo.files import write_once
 from packager.repo.repository import Authority, sign_metadata, verify_metadata, write_metadata
 from packager.repo.signing import sign
 from packager.vehicle import trust
