@@ -2,7 +2,9 @@
 
 import pytest
 
-from packager.vehicle.delegations import MAX_DELEGATIONS
+from tuf.api.metadata import DelegatedRole, Delegations, TargetFile, Targets
+
+from packager.vehicle.delegations import MAX_DELEGATIONS, MAX_ROLES, DelegationTree
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.metadata_store import MemoryStorage, NotFoundError, TrustedMetadata, initialise, refresh
 from tests.repository_simulator import NOW, RepositorySimulator, signers
@@ -170,14 +172,95 @@ def test_the_number_of_roles_on_the_way_is_bounded(repository: RepositorySimulat
             _paths(trusted, "bdc")
 
 
-def test_a_release_may_have_more_domains_than_one_search_visits(repository: RepositorySimulator) -> None:
+def test_roles_that_are_not_responsible_do_not_count(repository: RepositorySimulator) -> None:
+    """A repository keeps more releases than one search may visit."""
     group = signers(1)
-    for number in range(MAX_DELEGATIONS + 1):
-        repository.delegate(f"r{number}", [f"h{number}/*/*"], with_signers=group)
-        repository.add_image(f"r{number}", f"h{number}", "1", 1, b"image")
+    for number in range(2 * MAX_DELEGATIONS, 0, -1):
+        repository.delegate(f"body.{number}", [f"bdc/{number}/*"], with_signers=group)
+        repository.delegate(f"chassis.{number}", [f"dsc/{number}/*"], with_signers=group)
+        repository.add_image(f"body.{number}", "bdc", f"{number}", number, b"image")
+        repository.add_image(f"chassis.{number}", "dsc", f"{number}", number, b"image")
     trusted = _trusted(repository)
-    assert len(trusted.delegations.everything()) == MAX_DELEGATIONS + 1
-    assert _paths(trusted, "h32") == ["h32/1/image"]
+    repository.requests.clear()
+    assert _paths(trusted, "dsc") == ["dsc/64/image"]
+    assert trusted.delegations.read("dsc/1/image") is not None
+    assert trusted.delegations.find("dsc/65/image") is None
+    assert repository.requests == ["1.chassis.64.json", "1.chassis.1.json"]
+    assert len(trusted.delegations.everything(superseded=True)) == 4 * MAX_DELEGATIONS
+    assert [t.path for t in trusted.delegations.everything()] == ["bdc/64/image", "dsc/64/image"]
+
+
+@pytest.mark.parametrize(("count", "is_refused"), [(MAX_ROLES, False), (MAX_ROLES + 1, True)])
+def test_the_number_of_roles_of_a_repository_is_bounded(count: int, is_refused: bool) -> None:
+    roles = {f"r{n}": DelegatedRole(f"r{n}", [], 1, True, [f"h{n}/1/*"]) for n in range(count)}
+    tree = DelegationTree(Targets(delegations=Delegations({}, roles)), lambda *_: Targets())
+    assert tree.of_hardware("h1") == []
+    if is_refused:
+        with pytest.raises(UntrustedError, match=f"more than {MAX_ROLES} roles on the way"):
+            tree.everything()
+    else:
+        assert len(tree.roles(superseded=False)) == count
+
+
+def test_a_hot_fix_for_some_hardware_leaves_the_rest_to_the_release_before(repository: RepositorySimulator) -> None:
+    """The order is per hardware id: what a release does not name stays with the newest one that does."""
+    for name, hardware in (("body.fix", ("bdc",)), ("body.2", ("bdc", "dwa")), ("body.1", ("bdc", "dwa", "gone"))):
+        version = name.partition(".")[2]
+        repository.delegate(name, [f"{hardware_id}/{version}/*" for hardware_id in hardware])
+        for hardware_id in hardware:
+            repository.add_image(name, hardware_id, version, 1, name.encode())
+    trusted = _trusted(repository)
+    assert _paths(trusted, "bdc") == ["bdc/fix/image"]
+    assert _paths(trusted, "dwa") == ["dwa/2/image"]
+    assert _paths(trusted, "gone") == ["gone/1/image"]
+    assert list(trusted.delegations.roles(superseded=False)) == ["body.fix", "body.2", "body.1"]
+    del repository.delegated["body.1"].targets["gone/1/image"]
+    assert repository.targets.delegations is not None
+    assert repository.targets.delegations.roles is not None
+    repository.targets.delegations.roles["body.1"].paths = ["bdc/1/*", "dwa/1/*"]
+    trusted = _trusted(repository)
+    assert list(trusted.delegations.roles(superseded=False)) == ["body.fix", "body.2"]
+    assert list(trusted.delegations.roles(superseded=True)) == ["body.fix", "body.2", "body.1"]
+
+
+def test_the_newest_release_hides_the_older_even_where_it_offers_nothing(repository: RepositorySimulator) -> None:
+    """An older role can't come back by what the newer one leaves out."""
+    repository.delegate("body.2", ["bdc/2/*"])
+    repository.delegate("body.1", ["bdc/1/*"])
+    repository.add_image("body.1", "bdc", "1", 1, b"old")
+    trusted = _trusted(repository)
+    assert _paths(trusted, "bdc") == []
+    repository.add_image("body.2", "bdc", "2", 2, b"new")
+    assert _paths(_trusted(repository), "bdc") == ["bdc/2/image"]
+
+
+@pytest.mark.parametrize("pattern", ["*/*/*", "b*/*/*", "bd[c]/1/*", "bd?/1/*"])
+def test_patterns_may_have_wildcards_anywhere(repository: RepositorySimulator, pattern: str) -> None:
+    repository.delegate("other", ["dsc/*/*"])
+    repository.delegate("body", ["zzz/1/*", pattern, "bdc/1/*"])
+    repository.add_image("body", "bdc", "1", 1, b"image")
+    trusted = _trusted(repository)
+    assert _paths(trusted, "bdc") == ["bdc/1/image"]
+    assert trusted.delegations.responsible("bdc/1/image") == "body"
+    assert [t.path for t in trusted.delegations.everything()] == ["bdc/1/image"]
+
+
+def test_the_index_of_patterns_says_what_the_reference_says() -> None:
+    patterns = ["a/1/*", "a/*/*", "*/1/*", "a/1/image", "b/2/*", "[ab]/2/*", "a/1", "chain/*/*", "*", "a/?/*"]
+    paths = ["a/1/image", "a/2/x", "b/1/image", "b/2/image", "c/1/image", "a/1", "a", "chain/1/x", "a/10/image"]
+    roles = {f"r{n}": DelegatedRole(f"r{n}", [], 1, False, [p, "zz/9/*"]) for n, p in enumerate(patterns)}
+    delegations = Delegations({}, roles)
+    tree = DelegationTree(Targets(delegations=delegations), lambda *_: Targets())
+    for path in paths:
+        expected = next((name for name, _ in delegations.get_roles_for_target(path)), None)
+        assert tree.responsible(path) == expected, path
+
+
+def test_evidence_of_the_supply_chain_is_nothing_to_install() -> None:
+    top = Targets(targets={"chain/1/root.layout": TargetFile(1, {"sha256": "0" * 64}, "chain/1/root.layout")})
+    tree = DelegationTree(top, lambda *_: Targets())
+    assert tree.everything() == tree.of_hardware("chain") == []
+    assert tree.find("chain/1/root.layout") is not None
 
 
 def test_hash_prefixes_select_targets(repository: RepositorySimulator) -> None:

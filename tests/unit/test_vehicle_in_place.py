@@ -187,3 +187,52 @@ def test_file_on_disk_grows_by_writing(tmp_path: Path) -> None:
         file.read_into(5, memoryview(part))
     assert part == b"new"
     assert (tmp_path / "slot").read_bytes() == b"old\0\0new"
+
+
+def test_what_was_begun_is_finished_with_the_full_bundle_of_its_own_release(tmp_path: Path) -> None:
+    """The newest release is read only; the one before is reached by its exact path."""
+    repository = RepositorySimulator()
+    newest = edited(NEW, 5)
+    for version, counter, old, new in (("3", 3, NEW, newest), ("2", 2, OLD, NEW)):
+        repository.delegate(f"eps.{version}", [f"eps/{version}/*"])
+        repository.release(f"eps.{version}", "eps", version, counter, new, old, profile=IN_PLACE)
+    repository.publish()
+    car = Car(tmp_path, repository, {"EPS": ("eps", False)})
+    begun = Begun(
+        make_bundle("eps", "2", 2, OLD, NEW, profile=IN_PLACE).target,
+        ImageTarget("eps", "2", ImageId.of(NEW), 2, ("eps",)),
+    )
+    car.put("EPS", OLD)
+    car.home.mark_begun(car.home.configuration.ecus[0], begun)
+    del repository.contents[begun.bundle.path]
+    entry = car.update().ecus[0]
+    assert "finished 2 first" in entry.note
+    assert ("eps/2/full.bundle", 0) in repository.streams
+    assert car.slot("EPS") == newest
+
+
+@pytest.mark.parametrize("lacks", ["image", "other image", "expired", "missing"])
+def test_a_full_bundle_to_another_image_is_no_way_to_finish(tmp_path: Path, lacks: str) -> None:
+    repository = RepositorySimulator()
+    for version, counter, old, new in (("3", 3, NEW, edited(NEW, 5)), ("2", 2, OLD, NEW)):
+        repository.delegate(f"eps.{version}", [f"eps/{version}/*"])
+        repository.release(f"eps.{version}", "eps", version, counter, new, old, profile=IN_PLACE)
+    role = repository.delegated["eps.2"]
+    if lacks == "image":
+        del role.targets["eps/2/image"]
+    elif lacks == "other image":
+        repository.add_image("eps.2", "eps", "2", 2, b"other")
+    elif lacks == "expired":
+        role.expires = NOW
+    repository.publish()
+    if lacks == "missing":
+        del repository.files["1.eps.2.json"]
+    car = Car(tmp_path, repository, {"EPS": ("eps", False)})
+    bundle = make_bundle("eps", "2", 2, OLD, NEW, profile=IN_PLACE).target
+    car.put("EPS", OLD)
+    car.home.mark_begun(
+        car.home.configuration.ecus[0], Begun(bundle, ImageTarget("eps", "2", ImageId.of(NEW), 2, ("eps",)))
+    )
+    entry = car.update().ecus[0]
+    assert "finished 2 first" in entry.note
+    assert [path for path, _ in repository.streams if path.startswith("eps/2/")] == [bundle.path]

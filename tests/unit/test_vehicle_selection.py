@@ -6,7 +6,7 @@ from packager.vehicle.errors import IncompatibleError, UntrustedError
 from packager.vehicle.head import Head, read_head
 from packager.vehicle.home import Ecu
 from packager.vehicle.identity import ImageId
-from packager.vehicle.selection import check_head, select
+from packager.vehicle.selection import check_head, check_manifest, select
 from packager.vehicle.state import EcuState
 from packager.vehicle.targets import ImageTarget
 from tests.repository_simulator import PROFILE, MadeBundle, make_bundle
@@ -91,5 +91,18 @@ def test_a_manifest_must_agree_with_signed_metadata() -> None:
     ):
         with pytest.raises(UntrustedError, match=wrong):
             check_head(_head(made), replace(DELTA.target, length_bytes=len(made.data)), offer)
+    with pytest.raises(UntrustedError, match="image bdc/3/image, expected bdc/2/image"):
+        check_head(_head(DELTA), replace(DELTA.target, version="3"), offer)
     with pytest.raises(UntrustedError, match=r"length \d+, expected 1"):
         check_head(_head(DELTA), replace(DELTA.target, length_bytes=1), offer)
+
+
+def test_a_manifest_must_state_the_length_of_what_is_installed() -> None:
+    offer = select(ECU, OLD_ID, EcuState(), [_image("2", 2), DELTA.target])
+    head = _head(DELTA)
+    wrong = replace(head, manifest=replace(head.manifest, old=ImageId(OLD_ID.length_bytes + 1, OLD_ID.digest)))
+    with pytest.raises(UntrustedError, match="old image 301 bytes"):
+        check_head(wrong, DELTA.target, offer)
+    with pytest.raises(UntrustedError, match="hardware bdc, expected dsc"):
+        check_manifest(head, DELTA.target, _image("2", 2), "dsc")
+    check_manifest(head, DELTA.target, _image("2", 2))
