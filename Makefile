@@ -14,7 +14,7 @@ ROOT := keys/public/root.json
 KERNEL := $(wildcard packager/vehicle/*.c packager/vehicle/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sample-images keys release build verify cars test test-full fuzz lint types architecture format lock clean bench-delta bench-apply random-cases vehicle-wheel vehicle-wheel-test
+.PHONY: help setup sample-images keys release build verify cars test test-full fuzz lint types architecture format lock clean bench-delta bench-apply bench-metadata random-cases vehicle-wheel vehicle-wheel-test
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -74,6 +74,9 @@ fuzz: ## Fuzz the C kernel and core, FUZZ_SECONDS each (needs clang with libFuzz
 
 bench-apply: $(VENV)/installed-bench ## Measure how fast bundles are applied, beside peers and the hashes alone: CORPUS=DIR ARGS=--help
 	$(BIN)/python -m tests.perf.bench_apply $(if $(CORPUS),--corpus $(CORPUS)) --json $(OUT)/bench-apply.json $(ARGS)
+
+bench-metadata: setup ## Measure a repository of many releases: seconds to publish and verify, bytes that a car reads: ARGS=--help
+	$(BIN)/python -m tests.perf.bench_metadata --json $(OUT)/bench-metadata.json $(ARGS)
 
 random-cases: setup ## Apply the bundles of random image pairs: CASES=100000 SEED=1 JOBS=2
 	$(BIN)/python -m tests.perf.random_cases --cases $(CASES) --seed $(SEED) --jobs $(JOBS)

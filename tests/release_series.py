@@ -15,7 +15,7 @@ from packager.repo.signing import sign
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.head import SignedHead
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.metadata_store import NotFoundError
+from packager.vehicle.metadata_store import MemoryStorage, MetadataStorage, NotFoundError, initialise, refresh
 from packager.vehicle.targets import BundleTarget, ImageTarget
 
 STARTED_AT: Final = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -99,6 +99,23 @@ def _bundle(hardware_id: str, version: str, old: Digest | None) -> BundleTarget:
     name = f"{hardware_id} {version} {old}".encode()
     head = SignedHead(12_345, Digest.of(b"head " + name))
     return BundleTarget(hardware_id, version, 1_234_567, Digest.of(name), old, head)
+
+
+def car_reads(served: "Served", storage: MetadataStorage, series: Series, now: datetime) -> int:
+    """Let a car with every ECU of the series look for updates, as `packager-vehicle update` does; return what it read, in bytes."""
+    served.read.clear()
+    trusted = refresh(storage, served, now)
+    for hardware_id in series.hardware_ids:
+        found = trusted.delegations.of_hardware(hardware_id)
+        assert len(found) == series.olds + 2
+    return served.read_bytes
+
+
+def fresh_car(authority: Authority) -> MemoryStorage:
+    """Return the storage of a car that knows nothing but the root."""
+    storage = MemoryStorage()
+    initialise(storage, authority.root)
+    return storage
 
 
 @dataclass

@@ -99,8 +99,8 @@ def read_contents(release_dir: Path) -> Contents:
                 f"{path}: found format {fields['format']!r}, expected {CONTENTS_FORMAT}",
                 hint="use the packager of the build",
             )
-        release = str(fields["release"])
-        if not is_name(release):
+        release = fields["release"]
+        if not isinstance(release, str) or not is_name(release):
             raise RepositoryError(f"{path}: found release {release!r}, expected a name", hint=_HINT)
         hardware = {domain: [str(name) for name in names] for domain, names in fields["hardware"].items()}
         targets = {domain: [parse_target(entry) for entry in entries] for domain, entries in fields["targets"].items()}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import DownloadHTTPError
-from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import (
+    DelegatedRole,
+    Delegations,
+    Metadata,
+    MetaFile,
+    Root,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
 from tuf.ngclient import Updater
 from tuf.ngclient.fetcher import FetcherInterface
 
@@ -21,12 +31,16 @@ from packager.repo import targets_set
 from packager.repo.ceremony import prepare_root
 from packager.repo.contents import Chain, Contents
 from packager.repo.files import write_once
-from packager.repo.repository import Authority, sign_metadata, verify_metadata, write_metadata
+from packager.repo.repository import Authority, load_metadata, sign_metadata, verify_metadata, write_metadata
 from packager.repo.signing import sign
 from packager.vehicle import trust
+from packager.vehicle.delegations import DelegationTree
+from packager.vehicle.errors import UntrustedError
 from packager.vehicle.head import MIN_HEAD_BYTES, SignedHead
 from packager.vehicle.identity import Digest, ImageId
+from packager.vehicle.metadata_store import MemoryStorage, initialise, refresh
 from packager.vehicle.targets import BundleTarget, ImageTarget, read_target
+from tests.release_series import Served
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 POLICY = KeyPolicy(
@@ -428,3 +442,121 @@ def test_a_vehicle_must_find_exactly_the_targets_of_the_release(
     with pytest.raises(RepositoryError, match="other targets of 'BDC-1' than those of the release"):
         write_metadata(tmp_path / "m", authority, contents, NOW)
     assert not (tmp_path / "m").exists()
+
+
+def second(contents: Contents, **targets: Sequence[ImageTarget | BundleTarget]) -> Contents:
+    """Return the release after `contents`."""
+    return replace(contents, release="7-4", targets=targets)
+
+
+def test_a_second_release_leaves_the_first_as_it_is(tmp_path: Path, authority: Authority, contents: Contents) -> None:
+    write_metadata(tmp_path, authority, contents, NOW)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    newer = replace(image_target("BDC-1", "10"), release_counter=8)
+    names = write_metadata(tmp_path, authority, second(contents, body=[newer]), NOW + timedelta(days=1))
+    assert sorted(names) == sorted(
+        ["1.root.json", "1.body.7-4.json", "2.targets.json", "2.snapshot.json", "timestamp.json"]
+    )
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {"timestamp.json"}
+    trusted = load_metadata(after, authority.root, NOW + timedelta(days=1))
+    assert trusted.delegations.of_hardware("BDC-1") == [newer]
+    assert trusted.delegations.read("BDC-1/9/image") == image_target("BDC-1", "9"), "by its exact path"
+    assert len(trusted.delegations.of_hardware("DME-1")) == 3, "the release before is the newest that names it"
+    assert set(trusted.snapshot.meta) == {"targets.json", "body.7-4.json", "body.7-3.json", "powertrain.7-3.json"}
+    updated = [trusted.timestamp.version, trusted.snapshot.version, trusted.targets.version]
+    assert updated == [2, 2, 2]
+
+
+def test_a_car_takes_the_second_release_over_the_first(authority: Authority, contents: Contents) -> None:
+    files = sign_metadata(authority, contents, NOW)
+    storage = MemoryStorage()
+    initialise(storage, authority.root)
+    assert refresh(storage, Served(files), NOW).delegations.of_hardware("BDC-1")
+    newer = replace(image_target("BDC-1", "10"), release_counter=8)
+    files |= sign_metadata(authority, second(contents, body=[newer]), NOW, files)
+    assert refresh(storage, Served(files), NOW).delegations.of_hardware("BDC-1") == [newer]
+
+
+def test_what_no_car_reads_may_have_expired(authority: Authority, contents: Contents) -> None:
+    """Superseded roles need no renewal; one that is still read does."""
+    later = NOW + timedelta(days=13)
+    newer = [replace(image_target("BDC-1", "10"), release_counter=8)]
+    dme = [replace(image_target(name, "4"), release_counter=8) for name in HARDWARE["powertrain"]]
+    brief = {domain: replace(role, expires_days=5) for domain, role in POLICY.domains.items()}
+    short = replace(authority, policy=replace(POLICY, domains=brief))
+    files = sign_metadata(short, contents, NOW)
+    whole = sign_metadata(authority, second(contents, body=newer, powertrain=dme), later, files)
+    assert "1.body.7-4.json" in whole
+    with pytest.raises(RepositoryError, match=r"powertrain\.7-3\.json version 1: expired"):
+        sign_metadata(authority, second(contents, body=newer), later, files)
+
+
+def forged(authority: Authority, contents: Contents, role: str, change: Callable[[Targets], None], *by: str) -> Served:
+    """Return a repository whose delegated role was changed and signed by some keys; snapshot and timestamp go along with it."""
+    files = sign_metadata(authority, contents, NOW)
+    payload = Metadata[Targets].from_bytes(files[f"1.{role}.json"]).signed
+    change(payload)
+    files[f"1.{role}.json"] = sign(role, payload, RolePolicy(by, len(by), 1), authority.signers)
+    snapshot = Metadata[Snapshot].from_bytes(files["1.snapshot.json"]).signed
+    snapshot.meta[f"{role}.json"] = MetaFile.from_data(1, files[f"1.{role}.json"], ["sha256"])
+    files["1.snapshot.json"] = sign("snapshot", snapshot, POLICY.snapshot, authority.signers)
+    timestamp = Metadata[Timestamp].from_bytes(files["timestamp.json"]).signed
+    timestamp.snapshot_meta = MetaFile.from_data(1, files["1.snapshot.json"], ["sha256"])
+    files["timestamp.json"] = sign("timestamp", timestamp, POLICY.timestamp, authority.signers)
+    return Served(files)
+
+
+def trust_in(served: Served, authority: Authority) -> DelegationTree:
+    storage = MemoryStorage()
+    initialise(storage, authority.root)
+    return refresh(storage, served, NOW).delegations
+
+
+@pytest.mark.parametrize(
+    "path", ["DME-1/3/image", "DME-1/4/image", "DME-1/3/full.bundle", "BDC-1/10/image", "chain/7-3/x"]
+)
+def test_a_supplier_signs_for_its_own_hardware_and_release_only(
+    authority: Authority, contents: Contents, path: str
+) -> None:
+    """Of what the body's keys sign for others, or for another version, no car sees anything."""
+
+    def add(role: Targets) -> None:
+        entry = role.targets["BDC-1/9/full.bundle" if path.endswith("bundle") else "BDC-1/9/image"]
+        custom = (
+            {**entry.custom, "hardware_ids": [path.split("/")[0]]} if "hardware_ids" in entry.custom else entry.custom
+        )
+        role.targets[path] = TargetFile(entry.length, entry.hashes, path, {"custom": custom})
+
+    honest = trust_in(Served(sign_metadata(authority, contents, NOW)), authority)
+    found = trust_in(forged(authority, contents, "body.7-3", add, "body"), authority)
+    assert found.find(path) == honest.find(path)
+    for hardware_id in ("DME-1", "EGS-2", "BDC-1"):
+        assert found.of_hardware(hardware_id) == honest.of_hardware(hardware_id)
+    assert found.everything() == honest.everything()
+
+
+@pytest.mark.parametrize(
+    ("by", "is_trusted"), [(("pt-1", "pt-2"), True), (("pt-1",), False), (("body",), False), (("tcb", "body"), False)]
+)
+def test_only_its_own_keys_sign_a_role(
+    authority: Authority, contents: Contents, by: tuple[str, ...], is_trusted: bool
+) -> None:
+    tree = trust_in(forged(authority, contents, "powertrain.7-3", lambda _: None, *by), authority)
+    if is_trusted:
+        assert len(tree.of_hardware("DME-1")) == 3
+    else:
+        with pytest.raises(UntrustedError, match="different keys that its delegator trusts for it, expected 2"):
+            tree.of_hardware("DME-1")
+    assert tree.of_hardware("BDC-1"), "a car without such hardware is not concerned"
+
+
+def test_a_supplier_can_not_delegate_another_supplier_s_path(authority: Authority, contents: Contents) -> None:
+    def delegate(role: Targets) -> None:
+        key = authority.keys["body"]
+        inner = DelegatedRole("inner", [key.keyid], 1, True, ["DME-1/3/*", "*/*/*"])
+        role.delegations = Delegations({key.keyid: key}, {"inner": inner})
+
+    tree = trust_in(forged(authority, contents, "body.7-3", delegate, "body"), authority)
+    assert tree.responsible("DME-1/3/image") == "powertrain.7-3"
+    assert len(tree.of_hardware("DME-1")) == 3

@@ -1,7 +1,6 @@
 """Which role may say what: paths, order, terminating, cycles."""
 
 import pytest
-
 from tuf.api.metadata import DelegatedRole, Delegations, TargetFile, Targets
 
 from packager.vehicle.delegations import MAX_DELEGATIONS, MAX_ROLES, DelegationTree
