@@ -1,0 +1,191 @@
+"""Release after release in one repository, with real bundles: built without its keys, signed elsewhere, verified, and what breaks that."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from packager.cli import packager
+from packager.cli.failure import run
+from packager.config.policy import read_policy
+from packager.config.release import read_release
+from packager.model.errors import RepositoryError
+from packager.pipeline.build import load_authority
+from packager.repo import targets_set
+from packager.repo.contents import read_contents
+from packager.repo.repository import Authority, write_metadata
+from sample_images.catalogue import CATALOGUE, read_catalogue
+from sample_images.obtaining import obtain
+from sample_images.registry import Registry
+
+PROJECT = Path(__file__).parents[2]
+ISSUED_AT = datetime(2026, 11, 20, tzinfo=UTC)
+FIX_VERSION = "07/2020.45+fix"
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with keys, images, a release of all ECUs and a hot fix for one of them; both built, neither signed."""
+    place = tmp_path_factory.mktemp("workshop")
+    (place / "keys").mkdir()
+    shutil.copy(PROJECT / "keys" / "policy.toml", place / "keys")
+    assert run(packager, ["keys", "create", "--keys", str(place / "keys"), "--issued-at=2026-11-01"], "packager") == 0
+    wanted = [image for image in read_catalogue(CATALOGUE) if image.kind.startswith("small-")]
+    obtain(wanted, place / "images", Registry(place / "cache", None), lambda _: None)
+    text = (PROJECT / "sample_images" / "small.toml").read_text()
+    (place / "all.toml").write_text(text)
+    new = bytearray((place / "images/small-engine/1.2.0.bin").read_bytes())
+    new[1000:1004] = b"fix!"
+    (place / "images/small-engine/1.2.1.bin").write_bytes(new)
+    parts = text.split("[[ecu]]")
+    fix = parts[0] + "[[ecu]]" + parts[1].replace("release_counter = 3", "release_counter = 4")
+    fix = fix.replace('"07/2020.45"', f'"{FIX_VERSION}"').replace("1.2.0", "1.2.1").replace("1.1.0", "1.2.0")
+    (place / "fix.toml").write_text(fix)
+    policy = read_policy(place / "keys" / "policy.toml")
+    needed = {name for role in (policy.layout, *policy.steps.values()) for name in role.keys}
+    build_machine = shutil.copytree(place / "keys", place / "build-keys")
+    for key in (build_machine / "private").iterdir():
+        if key.stem not in needed:
+            key.unlink()
+    (build_machine / "public" / "root.json").unlink()
+    for name in ("all", "fix"):
+        assert build(place, f"{name}.toml", f"{name}-unsigned", "--unsigned", keys="build-keys") == 0
+    return place
+
+
+def build(place: Path, release: str, out: str, *options: str, keys: str = "keys") -> int:
+    arguments = ["build", str(place / release), "--out", str(place / out), "--keys", str(place / keys), "--jobs=1"]
+    return run(packager, [*arguments, "--issued-at=2026-11-20", *options], "packager")
+
+
+def authority_of(place: Path) -> Authority:
+    return load_authority(
+        read_policy(place / "keys" / "policy.toml"), read_release(place / "all.toml")[0], place / "keys"
+    )
+
+
+def add(place: Path, repository: Path, unsigned: str) -> None:
+    """Sign a release that was built and put it into a repository."""
+    contents = read_contents(place / unsigned)
+    for folder in ("repo", "chain"):
+        shutil.copytree(place / unsigned / folder, repository / folder, dirs_exist_ok=True)
+    write_metadata(repository / "repo/metadata", authority_of(place), contents, ISSUED_AT)
+
+
+def files(directory: Path) -> Mapping[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def both(workshop: Path) -> Path:
+    """A repository with both releases."""
+    add(workshop, workshop / "both", "all-unsigned")
+    add(workshop, workshop / "both", "fix-unsigned")
+    return workshop / "both"
+
+
+@pytest.fixture
+def verify(workshop: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Path], tuple[int, str, str]]:
+    """Runs `packager verify` on a directory; returns code, stdout and stderr."""
+
+    def call(directory: Path) -> tuple[int, str, str]:
+        arguments = ["--root", str(workshop / "keys/public/root.json"), "--images", str(workshop / "images")]
+        code = run(packager, ["verify", str(directory), *arguments], "packager")
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_a_build_machine_needs_no_key_of_the_repository(workshop: Path) -> None:
+    assert build(workshop, "all.toml", "signed") == 0
+    signed, unsigned = files(workshop / "signed"), files(workshop / "all-unsigned")
+    metadata = {name for name in signed if name.startswith("repo/metadata/")}
+    assert metadata
+    assert set(unsigned) == set(signed) - metadata
+    assert {name for name in unsigned if unsigned[name] != signed[name]} == {"measurements.json"}
+    assert build(workshop, "all.toml", "no", keys="build-keys") == 30
+    assert not (workshop / "no").exists()
+
+
+def test_what_was_built_elsewhere_is_signed_to_the_same_bytes(workshop: Path, tmp_path: Path) -> None:
+    assert (workshop / "signed").exists() or build(workshop, "all.toml", "signed") == 0
+    add(workshop, tmp_path, "all-unsigned")
+    assert files(tmp_path / "repo") == files(workshop / "signed" / "repo")
+
+
+def test_a_build_without_a_functionary_s_key_is_refused(workshop: Path, tmp_path: Path) -> None:
+    keys = shutil.copytree(workshop / "build-keys", tmp_path / "keys")
+    next((keys / "private").glob("diff*")).unlink()
+    assert build(workshop, "all.toml", str(tmp_path / "out"), "--unsigned", keys=str(keys)) == 30
+    assert not (tmp_path / "out").exists()
+
+
+def test_both_releases_are_verified(both: Path, verify: Callable[[Path], tuple[int, str, str]]) -> None:
+    code, out, err = verify(both)
+    assert (code, err) == (0, "")
+    assert f"OS 7.0 small {FIX_VERSION} (and 1 before it) is verified" in out
+    assert "dme-small/1.2.1/full.bundle" in out
+    assert "zgw-small/1.2.0/full.bundle" in out
+    assert "dme-small/1.2.0" not in out, "its hardware has a newer release"
+
+
+@pytest.mark.parametrize(
+    ("path", "release"), [("chain/07-2020.45/root.layout", "07-2020.45"), ("chain/07-2020.45+fix/root.layout", "fix")]
+)
+def test_the_chain_of_every_release_must_hold(
+    both: Path, tmp_path: Path, verify: Callable[[Path], tuple[int, str, str]], path: str, release: str
+) -> None:
+    damaged = shutil.copytree(both, tmp_path / "damaged")
+    good = (damaged / path).read_bytes()
+    (damaged / path).write_bytes(good + b" ")
+    code, _, err = verify(damaged)
+    assert (code, release in err, "root.layout: found" in err) == (50, True, True)
+    (damaged / path).write_bytes(good)
+    (damaged / "chain/other").mkdir()
+    code, _, err = verify(damaged)
+    assert (code, "is of no release that was signed" in err) == (50, True)
+
+
+@pytest.mark.parametrize("change", ["file", "missing", "more", "release", "none"])
+def test_a_role_is_bound_to_its_chain(
+    workshop: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    verify: Callable[[Path], tuple[int, str, str]],
+    change: str,
+) -> None:
+    """Who signs the role above can't exchange the chain that the domain's keys signed for (ITE-2)."""
+    real = targets_set.binding
+
+    def other(contents: Any) -> dict[str, Any]:
+        bound = json.loads(json.dumps(real(contents)))
+        name = next(name for name in bound["files"] if name.startswith("diff."))
+        if change == "file":
+            bound["files"][name] = "0" * 64
+        elif change == "missing":
+            del bound["files"][name]
+        elif change == "more":
+            bound["files"]["more.link"] = "0" * 64
+        elif change == "release":
+            bound["release"] = "07-2020.44"
+        return {} if change == "none" else bound
+
+    monkeypatch.setattr(targets_set, "binding", other)
+    add(workshop, tmp_path, "all-unsigned")
+    code, _, err = verify(tmp_path)
+    assert (code, "is bound to the supply chain" in err) == (50, True)
+
+
+def test_an_older_release_is_not_added(workshop: Path, tmp_path: Path) -> None:
+    add(workshop, tmp_path, "fix-unsigned")
+    before = files(tmp_path / "repo/metadata")
+    with pytest.raises(RepositoryError, match=r"release counter 3, but 'dme-small/1\.2\.1/image' with 4 is in force"):
+        add(workshop, tmp_path, "all-unsigned")
+    assert files(tmp_path / "repo/metadata") == before
