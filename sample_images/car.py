@@ -95,7 +95,7 @@ def _install(ecu: EcuRelease, age: int, home: Path) -> Installed:
 
 def write_configuration(release: Release, vin: str) -> str:
     """Return the ``vehicle.toml`` of a car. All texts in it are names, which need no escapes."""
-    parts = [f'vin = "{vin}"\n']
+    parts = [f'vin = "{vin}"\nevidence = "required"\n']
     for ecu in release.ecus:
         serial = hashlib.sha256(f"{vin}/{ecu.name}".encode()).hexdigest()[:10].upper()
         parts.append(

@@ -26,7 +26,7 @@ class Car:
             + ("" if has_spare else "spare_slot = false\nscratch_kib = 16\n")
             for name, (hardware, has_spare) in ecus.items()
         )
-        (root / "vehicle.toml").write_text('vin = "TESTCAR"\n' + "".join(entries))
+        (root / "vehicle.toml").write_text('vin = "TESTCAR"\nevidence = "optional"\n' + "".join(entries))
         self.home: VehicleHome = open_home(root)
         initialise(self.home.metadata, repository.files["1.root.json"])
 

@@ -11,7 +11,7 @@ Two rings. The inner one verifies and applies bundles; it needs only the standar
 The outer ring adds trust and transport, with `tuf`, `securesystemslib`, `cryptography` and `urllib3`:
 
 - `trust`, `signatures`, `delegations`, `metadata_json`, `metadata_store`: TUF metadata;
-- `summary`: what the release gate says of a supply chain;
+- `summary`, `clearance`: what the release gate says of a supply chain, and that nothing is installed without;
 - `fetch`: HTTP;
 - `home`, `state`, `selection`, `preflight`, `preparation`, `repair`, `install`: the update of a whole vehicle;
 - `cli`, `cli_output`, `cli_reports`: the program `packager-vehicle`.

@@ -25,6 +25,8 @@ from packager.vehicle.table import Table
 MAX_STATE_BYTES: Final = 1 << 20
 MAX_CONFIGURATION_BYTES: Final = 1 << 20
 MAX_ECUS: Final = 1000
+REQUIRED: Final = "required"
+OPTIONAL: Final = "optional"
 
 
 class ConfigurationError(VehicleError):
@@ -62,14 +64,24 @@ class Ecu:
 
 @dataclass(frozen=True, slots=True)
 class VehicleConfiguration:
-    """The content of ``vehicle.toml``."""
+    """The content of ``vehicle.toml``.
+
+    Attributes:
+        vin: The car.
+        ecus: Its control units.
+        is_evidence_required: Whether an image is installed only if the release gate vouches for its supply chain.
+    """
 
     vin: str
     ecus: tuple[Ecu, ...]
+    is_evidence_required: bool = True
 
 
 def read_configuration(text: str, what: str = "vehicle.toml") -> VehicleConfiguration:
-    """Read ``vehicle.toml``: ``vin`` and ``[[ecu]]`` with ``name``, ``serial``, ``hardware_id`` and ``[ecu.profile]``.
+    """Read ``vehicle.toml``.
+
+    Keys: ``vin``, optionally ``evidence`` ("required" or "optional"), and ``[[ecu]]`` with ``name``, ``serial``, ``hardware_id`` and
+    ``[ecu.profile]``.
 
     Raises:
         ConfigurationError: Anything is missing, unknown or wrong; all problems at once.
@@ -81,6 +93,9 @@ def read_configuration(text: str, what: str = "vehicle.toml") -> VehicleConfigur
     problems: list[str] = []
     table = Table(values, "", problems)
     vin = table.name("vin")
+    evidence = table.name("evidence", default=REQUIRED)
+    if evidence not in (REQUIRED, OPTIONAL):
+        table.problem(f"evidence: found {evidence!r}, expected {REQUIRED!r} or {OPTIONAL!r}")
     ecus = tuple(_read_ecu(entry) for entry in table.tables("ecu"))
     table.end()
     if not 1 <= len(ecus) <= MAX_ECUS:
@@ -89,7 +104,7 @@ def read_configuration(text: str, what: str = "vehicle.toml") -> VehicleConfigur
     problems += [f"ecu {name!r}: this name occurs twice" for name in sorted({n for n in names if names.count(n) > 1})]
     if problems:
         raise ConfigurationError(what, problems)
-    return VehicleConfiguration(vin, ecus)
+    return VehicleConfiguration(vin, ecus, evidence == REQUIRED)
 
 
 def _read_ecu(table: Table) -> Ecu:

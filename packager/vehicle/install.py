@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from packager.vehicle.clearance import Clearance
 from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceError, UntrustedError, VehicleError
 from packager.vehicle.fetch import BundleSource
 from packager.vehicle.home import Ecu, VehicleHome
@@ -103,7 +104,7 @@ def update(
         clock_s: Measures durations.
 
     Raises:
-        UntrustedError: Metadata, or what it says of an ECU, does not hold.
+        UntrustedError: Metadata, what it says of an ECU, or the evidence for an image does not hold, or there is none and it is required.
         CorruptError: A bundle is damaged.
         IncompatibleError: No bundle suits an ECU.
         ResourceError: Space or the file system falls short.
@@ -124,13 +125,15 @@ def update(
         finished = _finish_begun(home, trusted, do)
         states = _states(home)
         offers = [_offer(home, ecu, states[ecu.name], trusted) for ecu in home.configuration.ecus]
+        clearance = Clearance(trusted, bundles, is_required=home.configuration.is_evidence_required)
+        _clear(clearance, offers, states)
         _check_space(home, offers, states)
         done = {}
         for offer in sorted(offers, key=lambda offer: not offer.ecu.profile.spare_slot):
             done[offer.ecu.name] = _joined(finished.get(offer.ecu.name), do(offer, states[offer.ecu.name]))
         _switch(home, offers)
     ecus = tuple(done[ecu.name] for ecu in home.configuration.ecus)
-    return UpdateReport(ecus, counting.read_bytes, clock_s() - start_s)
+    return UpdateReport(ecus, counting.read_bytes + clearance.read_bytes, clock_s() - start_s)
 
 
 def check(home: VehicleHome, metadata: Fetcher, bundles: BundleSource, now: datetime) -> list[Forecast]:
@@ -143,7 +146,7 @@ def check(home: VehicleHome, metadata: Fetcher, bundles: BundleSource, now: date
         now: The time, UTC.
 
     Raises:
-        UntrustedError: Metadata, or what it says of an ECU, does not hold.
+        UntrustedError: As `update`.
         CorruptError: A head is damaged.
         ResourceError: The file system falls short.
         TemporaryError: The repository can't be read now, or another updater is at work.
@@ -151,6 +154,7 @@ def check(home: VehicleHome, metadata: Fetcher, bundles: BundleSource, now: date
     with home.lock():
         trusted = refresh(home.metadata, metadata, now)
         states = _states(home)
+        clearance = Clearance(trusted, bundles, is_required=home.configuration.is_evidence_required)
         found = []
         for ecu in home.configuration.ecus:
             with _named(ecu):
@@ -160,6 +164,8 @@ def check(home: VehicleHome, metadata: Fetcher, bundles: BundleSource, now: date
                     nothing = Offer(ecu, home.identify(ecu, states[ecu.name].slot), None, None, (), "")
                     found.append(Forecast(nothing, problem=str(error)))
                     continue
+            _clear(clearance, [offer], states)
+            with _named(ecu):
                 found.append(forecast(home, offer, states[ecu.name], bundles))
     return found
 
@@ -236,6 +242,16 @@ def _offer(home: VehicleHome, ecu: Ecu, state: EcuState, trusted: TrustedMetadat
         if not _is_newer_offered(begun, targets):
             return go_on(ecu, begun, _of_begun(trusted, begun))
         return replace(select(ecu, None, state, targets), note="the slot is half overwritten")
+
+
+def _clear(clearance: Clearance, offers: Sequence[Offer], states: Mapping[str, EcuState]) -> None:
+    """Require evidence for every image that is to be installed, but for those that were cleared when they were begun."""
+    for offer in offers:
+        begun = states[offer.ecu.name].begun
+        if offer.image is None or not offer.bundles or (begun is not None and begun.image.image == offer.image.image):
+            continue
+        with _named(offer.ecu):
+            clearance.require(offer.image)
 
 
 def _check_space(home: VehicleHome, offers: list[Offer], states: Mapping[str, EcuState]) -> None:

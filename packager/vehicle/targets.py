@@ -18,6 +18,8 @@ IMAGE: Final = "image"
 BUNDLE_SUFFIX: Final = ".bundle"
 FULL: Final = "full"
 CHAIN: Final = "chain"
+SUMMARY: Final = "summary"
+_SUMMARY_SUFFIX: Final = ".json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class ImageTarget:
         hardware_ids: All hardware that it is made for.
         max_repair_bytes: Most bytes of the full bundle that a car may fetch to replace damaged blocks; None leaves the full bundle
             as the way out, 0 allows neither.
+        summary: Target path of what the release gate says of its supply chain (`packager.vehicle.summary`); None if it comes without.
     """
 
     hardware_id: str
@@ -40,6 +43,7 @@ class ImageTarget:
     release_counter: int
     hardware_ids: tuple[str, ...]
     max_repair_bytes: int | None = None
+    summary: str | None = None
 
     @property
     def file(self) -> ImageId:
@@ -55,7 +59,8 @@ class ImageTarget:
     def custom(self) -> dict[str, Any]:
         """Custom fields in signed metadata."""
         fields: dict[str, Any] = {"release_counter": self.release_counter, "hardware_ids": list(self.hardware_ids)}
-        return fields if self.max_repair_bytes is None else {**fields, "max_repair_bytes": self.max_repair_bytes}
+        fields |= {} if self.max_repair_bytes is None else {"max_repair_bytes": self.max_repair_bytes}
+        return fields if self.summary is None else {**fields, "summary": self.summary}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,19 @@ def bundle_path(hardware_id: str, version: str, old: Digest | None) -> str:
     return f"{hardware_id}/{version}/{FULL if old is None else old.hex}{BUNDLE_SUFFIX}"
 
 
+def summary_path(role: str) -> str:
+    """Return the target path of the summary for a delegated role, which lists it itself."""
+    return f"{SUMMARY}/{role}{_SUMMARY_SUFFIX}"
+
+
+def is_summary_path(path: object) -> bool:
+    """Tell whether `path` is one that `summary_path` returns."""
+    if not isinstance(path, str):
+        return False
+    folder, _, name = path.partition("/")
+    return folder == SUMMARY and name.endswith(_SUMMARY_SUFFIX) and is_name(name.removesuffix(_SUMMARY_SUFFIX))
+
+
 def read_target(
     path: str, length_bytes: int, hashes: Mapping[str, str], custom: Mapping[str, Any] | None
 ) -> ImageTarget | BundleTarget:
@@ -141,7 +159,10 @@ def read_target(
             )
         repair = fields.get("max_repair_bytes")
         max_repair_bytes = None if repair is None else _integer(what, repair, 0, MAX_IMAGE_BYTES)
-        return ImageTarget(hardware_id, version, image, counter, tuple(hardware_ids), max_repair_bytes)
+        summary = fields.get("summary")
+        if summary is not None and not is_summary_path(summary):
+            raise UntrustedError(f"{what}: found summary {summary!r}, expected {SUMMARY}/<role>.json")
+        return ImageTarget(hardware_id, version, image, counter, tuple(hardware_ids), max_repair_bytes, summary)
     head_fields = fields.get("head")
     if not isinstance(head_fields, list) or len(head_fields) != 2:
         raise UntrustedError(f"{what}: found head {head_fields!r}, expected a list of its length and sha256")

@@ -32,6 +32,7 @@ DELTA = make_bundle("bdc", "2", 2, OLD, NEW)
 FULL = make_bundle("bdc", "2", 2, None, NEW)
 VEHICLE = """
 vin = "TESTCAR"
+evidence = "optional"
 
 [[ecu]]
 name = "BDC"

@@ -22,6 +22,7 @@ from tests.repository_simulator import NOW, RepositorySimulator, make_bundle
 
 VEHICLE = """
 vin = "TESTCAR"
+evidence = "optional"
 [[ecu]]
 name = "BDC"
 serial = "1"

@@ -209,3 +209,11 @@ def test_state_is_plain_json(home: VehicleHome) -> None:
     home.write_state({"BDC": EcuState("b", 7)})
     document = json.loads((home.root / "state/active.json").read_text())
     assert document == {"format": 1, "ecus": {"BDC": {"slot": "b", "release_counter": 7}}}
+
+
+def test_evidence_is_required_unless_the_integrator_says_otherwise() -> None:
+    assert read_configuration(GOOD).is_evidence_required
+    assert read_configuration('evidence = "required"\n' + GOOD).is_evidence_required
+    assert not read_configuration('evidence = "optional"\n' + GOOD).is_evidence_required
+    with pytest.raises(ConfigurationError, match="evidence: found 'never', expected 'required' or 'optional'"):
+        read_configuration('evidence = "never"\n' + GOOD)

@@ -57,7 +57,7 @@ class Car:
             "[ecu.profile]\nram_kib = 4096\nflash_kib = 1024\nblock_kib = 4\n"
             for name, hardware in ecus.items()
         )
-        (root / "vehicle.toml").write_text('vin = "TESTCAR"\n' + "".join(entries))
+        (root / "vehicle.toml").write_text('vin = "TESTCAR"\nevidence = "optional"\n' + "".join(entries))
         self.home: VehicleHome = open_home(root)
         initialise(self.home.metadata, repository.files["1.root.json"])
 
