@@ -16,6 +16,7 @@ from packager.repo.admission import chain_path, split_role_name
 from packager.repo.contents import read_key
 from packager.repo.targets_set import BINDING
 from packager.supplychain.chain import LAYOUT_NAME, VerifiedChain, read_chain, verify_chain
+from packager.supplychain.sbom import without_sbom
 from packager.vehicle.identity import SHA256, Digest
 from packager.vehicle.metadata_store import TrustedMetadata
 from packager.vehicle.targets import CHAIN, BundleTarget, ImageTarget
@@ -55,7 +56,7 @@ def verify_chains(
         found = read_chain(directory / release)
         _check_files(directory / release, found, files)
         keys = _layout_keys(release, files[LAYOUT_NAME].custom if LAYOUT_NAME in files else None)
-        chains[release] = verify_chain(found, keys, now)
+        chains[release] = verify_chain(without_sbom(found), keys, now)
     for release, chain in chains.items():
         _compare(release, chain, trusted, by_release[release], targets)
     return chains

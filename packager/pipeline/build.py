@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -24,16 +24,19 @@ from packager.model.policy import KeyPolicy
 from packager.model.release import Release
 from packager.pipeline import work
 from packager.pipeline.evidence import Evidence
+from packager.pipeline.exported import EVIDENCE, write_provenance
+from packager.pipeline.gate import approve_release
 from packager.pipeline.report import check_budgets, measurements, report
 from packager.pipeline.staging import Stage, staging
 from packager.pipeline.workers import run
-from packager.repo.admission import check_hardware
+from packager.repo.admission import check_hardware, role_name
 from packager.repo.ceremony import load_root
 from packager.repo.contents import CONTENTS_NAME, TARGETS, Chain, Contents, read_contents, write_contents
 from packager.repo.keys import load_public_keys, load_signers
 from packager.repo.repository import Authority, write_metadata
 from packager.supplychain.chain import VerifiedChain
 from packager.supplychain.intoto import ReleaseId
+from packager.supplychain.sbom import SBOM_NAME, Firmware, make_sbom
 from packager.supplychain.steps import (
     BUNDLE,
     COLLECT,
@@ -48,7 +51,7 @@ from packager.supplychain.steps import (
 )
 from packager.vehicle.head import SignedHead
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.targets import CHAIN, BundleTarget, ImageTarget
+from packager.vehicle.targets import CHAIN, BundleTarget, ImageTarget, image_path, summary_path
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Called with a label and a length; provides the function that takes steps."""
@@ -105,6 +108,7 @@ def load_authority(
     roles = [policy.layout, *policy.steps.values()]
     if is_signed:
         roles += [policy.targets, policy.snapshot, policy.timestamp, *policy.domains.values()]
+        roles += [policy.gate] if policy.gate else []
     signers = load_signers(directory, roles, secrets_handler)
     return Authority(policy, load_public_keys(policy, directory), signers, load_root(directory) if is_signed else b"")
 
@@ -137,6 +141,9 @@ def make_release(request: Request, executor: Executor, progress: Progress) -> Se
             bundles = _pack(request, stage, alignments, executor, progress)
             products |= {f"bundles/{built.job.path}": built.bundle.digest for built in bundles}
             packed = dict(products)
+            place = stage.out / EVIDENCE / request.release.id
+            signers = evidence.signers(BUNDLE)
+            write_provenance(place, bundles, request.description, request.effort, tools, signers)
         with evidence.step(SELF_CHECK, {BUNDLE: packed, COLLECT: images}) as products:
             bundles, made_again = _check(stage, bundles, executor, progress)
             products |= {_rebuilt_name(built): image.digest for built, image in zip(bundles, made_again, strict=True)}
@@ -147,6 +154,8 @@ def make_release(request: Request, executor: Executor, progress: Progress) -> Se
         release = ReleaseId(request.release.name, request.release.version, request.description)
         olds = sorted({_old(built) for built in bundles}, key=str)
         chain, proven = evidence.finish(release, olds, request.issued_at)
+        sbom = make_sbom(release, _firmware(request), tools, request.issued_at)
+        chain = replace(chain, files={**chain.files, SBOM_NAME: sbom})
         _publish(request, stage, bundles, chain, proven)
         _write_json(stage.out / "measurements.json", measurements(bundles, tools))
     return bundles
@@ -205,6 +214,7 @@ def _publish(
     _write_json(stage.out / "report.json", report(request.release, request.plan, bundles, request.issued_at))
     (stage.out / CONTENTS_NAME).write_bytes(write_contents(contents))
     if request.is_signed:
+        approve_release(stage.out, request.authority, request.issued_at)
         write_metadata(stage.out / "repo" / "metadata", request.authority, read_contents(stage.out), request.issued_at)
 
 
@@ -218,9 +228,28 @@ def _contents(request: Request, bundles: Sequence[BuiltBundle], chain: Chain) ->
             hardware_id = job.ecu.hardware_id
             version, image = job.new.source.version, job.new.image
             repair_bytes = image.length_bytes * job.ecu.repair_percent // 100
-            into.append(ImageTarget(hardware_id, version, image, counter, (hardware_id,), repair_bytes))
+            role = role_name(job.ecu.domain, request.release.id)
+            summary = summary_path(role) if request.authority.policy.gate else None
+            into.append(ImageTarget(hardware_id, version, image, counter, (hardware_id,), repair_bytes, summary))
         into.append(_target(built))
     return Contents(request.release.id, _hardware(request.release), targets, chain)
+
+
+def _firmware(request: Request) -> list[Firmware]:
+    return [
+        Firmware(
+            image_path(job.ecu.hardware_id, job.ecu.new.version),
+            job.ecu.name,
+            job.ecu.new.version,
+            job.ecu.supplier,
+            (job.ecu.hardware_id,),
+            job.ecu.release_counter,
+            job.new.image.length_bytes,
+            job.new.image.digest,
+        )
+        for job in request.plan.jobs
+        if job.old is None
+    ]
 
 
 def _hardware(release: Release) -> dict[str, list[str]]:

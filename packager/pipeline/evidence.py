@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
+from securesystemslib.signer import Signer
+
 from packager.model.errors import KeyMaterialError
 from packager.repo.contents import Chain
 from packager.repo.repository import Authority
@@ -74,7 +76,23 @@ class Evidence:
             files |= links
         return Chain(files, layout.keys), verify_chain(files, layout.keys, issued_at)
 
+    def signers(self, name: str) -> list[Signer]:
+        """Return the functionaries of a step that are at hand.
+
+        Raises:
+            KeyMaterialError: Fewer than its threshold are.
+        """
+        return [self._authority.signers[key] for key in self._at_hand(name)]
+
     def _record(self, name: str, materials: Mapping[str, Digest], products: Mapping[str, Digest]) -> dict[str, bytes]:
+        return {
+            link_name(name, self._authority.keys[key].keyid): record_link(
+                name, materials, products, self._authority.signers[key], tools=self._tools
+            )
+            for key in self._at_hand(name)
+        }
+
+    def _at_hand(self, name: str) -> list[str]:
         role = self._authority.policy.steps[name]
         mine = [key for key in role.keys if key in self._authority.signers]
         if len(mine) < role.threshold:
@@ -82,9 +100,4 @@ class Evidence:
                 f"step {name!r}: found {len(mine)} of its keys to sign with, expected {role.threshold}",
                 hint="make keys",
             )
-        return {
-            link_name(name, self._authority.keys[key].keyid): record_link(
-                name, materials, products, self._authority.signers[key], tools=self._tools
-            )
-            for key in mine
-        }
+        return mine

@@ -14,6 +14,7 @@ from packager.bundle.check import apply_to_file, rebuild
 from packager.bundle.loose import ANY_PROFILE
 from packager.model.errors import VerificationError
 from packager.pipeline.bound_chain import verify_chains
+from packager.pipeline.exported import verify_exported
 from packager.supplychain.chain import VerifiedChain
 from packager.vehicle.errors import ResourceError, UntrustedError
 from packager.vehicle.head import Head, read_head
@@ -72,7 +73,7 @@ def verify_release(
     now: datetime,
     on_bundle: Callable[[BundleTarget], None] = lambda _: None,
 ) -> VerifiedRelease:
-    """Verify ``DIR/repo`` and ``DIR/chain``: of every hardware id what cars read, which is its newest release.
+    """Verify ``DIR/repo``, ``DIR/chain`` and ``DIR/evidence``: of every hardware id what cars read, which is its newest release.
 
     Args:
         directory: The release.
@@ -83,7 +84,7 @@ def verify_release(
 
     Raises:
         UntrustedError: Metadata does not hold or has expired.
-        SupplyChainError: The chain does not hold, or is about something else than what is signed.
+        SupplyChainError: The chain or what is said of it does not hold, or is about something else than what is signed.
         CorruptError: A bundle does not make its image.
         VerificationError: Bundles could not be verified because an old image is missing; the message lists them.
         ResourceError: A file can't be read.
@@ -93,6 +94,7 @@ def verify_release(
     chains = verify_chains(directory / CHAIN, trusted, targets, now)
     if not chains:
         raise UntrustedError(f"repository {directory}: has no release, expected at least one")
+    verify_exported(directory, trusted, chains)
     offered = tuple(target for target in targets if isinstance(target, ImageTarget))
     bundles = tuple(target for target in targets if isinstance(target, BundleTarget))
     _apply_all(directory / "repo" / TARGETS, offered, bundles, images, on_bundle)

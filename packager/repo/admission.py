@@ -10,7 +10,7 @@ from packager.model.policy import KeyPolicy
 from packager.repo.contents import Contents, Target
 from packager.vehicle.identity import SHA256
 from packager.vehicle.table import MAX_NAME_CHARACTERS, is_name
-from packager.vehicle.targets import CHAIN, ImageTarget, read_target
+from packager.vehicle.targets import CHAIN, SUMMARY, ImageTarget, is_summary_path, read_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,9 @@ def check_hardware(policy: KeyPolicy, hardware: Mapping[str, Sequence[str]]) -> 
                 hint="add [domains." + domain + "] to the policy and run make keys, or correct the release file",
             )
         for hardware_id in hardware_ids:
-            if not is_name(hardware_id) or hardware_id == CHAIN:
+            if not is_name(hardware_id) or hardware_id in (CHAIN, SUMMARY):
                 raise RepositoryError(
-                    f"domain {domain!r}: found hardware id {hardware_id!r}, expected a name other than {CHAIN!r}"
+                    f"domain {domain!r}: found hardware id {hardware_id!r}, expected a name other than {CHAIN!r} and {SUMMARY!r}"
                 )
             first = domains.setdefault(hardware_id, domain)
             if first != domain:
@@ -155,4 +155,4 @@ def check_standing(standing: Standing, contents: Contents) -> None:
 
 def _standing_entries(standing: Standing) -> Iterator[tuple[str, TargetFile]]:
     for role in standing.roles.values():
-        yield from role.targets.items()
+        yield from ((path, entry) for path, entry in role.targets.items() if not is_summary_path(path))

@@ -5,7 +5,7 @@ never proposed for signature.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from packager.vehicle.errors import VehicleError
 from packager.vehicle.head import read_head
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.selection import check_manifest
+from packager.vehicle.summary import MAX_SUMMARY_BYTES
 from packager.vehicle.table import is_name
 from packager.vehicle.targets import CHAIN, BundleTarget, ImageTarget, encode_target, parse_target
 
@@ -55,12 +56,14 @@ class Contents:
         hardware: Hardware ids per domain.
         targets: Images and bundles per domain.
         chain: The evidence of the supply chain.
+        summaries: What the release gate says of it, per domain; none before the gate was passed.
     """
 
     release: str
     hardware: Mapping[str, Sequence[str]]
     targets: Mapping[str, Sequence[Target]]
     chain: Chain
+    summaries: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def write_contents(contents: Contents) -> bytes:
@@ -86,7 +89,7 @@ def read_contents(release_dir: Path) -> Contents:
     """Read what a build left in a directory to be signed, and hold it against the files there.
 
     Args:
-        release_dir: With ``contents.json``, ``repo/targets`` and ``chain/<release>``.
+        release_dir: With ``contents.json``, ``repo/targets`` (bundles, and summaries if the gate was passed) and ``chain/<release>``.
 
     Raises:
         RepositoryError: A file is missing, damaged, or is not what ``contents.json`` says; a manifest disagrees with what would be signed.
@@ -111,7 +114,9 @@ def read_contents(release_dir: Path) -> Contents:
     files = _read_chain(release_dir / CHAIN / release, digests)
     for entries in targets.values():
         _check_bundles(release_dir / TARGETS, entries)
-    return Contents(release, hardware, targets, Chain(files, keys))
+    summaries = {domain: _read_summary(release_dir / TARGETS, entries) for domain, entries in targets.items()}
+    made = {domain: data for domain, data in summaries.items() if data is not None}
+    return Contents(release, hardware, targets, Chain(files, keys), made)
 
 
 def write_key(key: Key) -> dict[str, Any]:
@@ -130,6 +135,19 @@ def read_key(fields: Mapping[str, Any]) -> Key:
     """
     entry = dict(fields)
     return Key.from_dict(entry.pop("keyid"), entry)
+
+
+def _read_summary(directory: Path, targets: Sequence[Target]) -> bytes | None:
+    """Read what the release gate left; None if a domain's images name nothing or the gate was not passed yet."""
+    paths = {target.summary for target in targets if isinstance(target, ImageTarget)}
+    if len(paths) > 1:
+        raise RepositoryError(
+            f"{CONTENTS_NAME}: found the summaries {sorted(map(str, paths))}, expected one", hint=_HINT
+        )
+    path = next(iter(paths), None)
+    if path is None or not (directory / path).exists():
+        return None
+    return _read(directory / path, MAX_SUMMARY_BYTES)
 
 
 def _read_chain(directory: Path, digests: Mapping[str, Digest]) -> dict[str, bytes]:

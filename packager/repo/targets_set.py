@@ -21,8 +21,9 @@ from packager.repo.contents import LAYOUT_NAME, Contents, Target, write_key
 from packager.repo.signing import expiry
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.identity import SHA256, Digest
+from packager.vehicle.summary import GATE
 from packager.vehicle.table import is_name
-from packager.vehicle.targets import ImageTarget, read_target
+from packager.vehicle.targets import ImageTarget, read_target, summary_path
 
 BINDING: Final = "supply_chain"
 """Signed field of a release's roles: ``{"release": id, "layout": name, "files": {name: sha256}}``, the complete chain of the release."""
@@ -73,7 +74,9 @@ def prepare(
             if contents.targets[domain]:
                 name = role_name(domain, contents.release)
                 roles[name] = _prepare_role(policy.domains[domain], contents, domain, issued_at)
-                delegated[name] = _delegate(name, policy.domains[domain], keys, _patterns(contents.targets[domain]))
+                summary = _summary_path(contents, domain)
+                patterns = [*_patterns(contents.targets[domain]), *([summary] if summary else [])]
+                delegated[name] = _delegate(name, policy.domains[domain], keys, patterns)
     delegations = standing.targets.delegations if standing else None
     for name, role in ((delegations.roles or {}) if delegations else {}).items():
         delegated[name] = _delegate_again(policy, keys, role)
@@ -86,8 +89,14 @@ def prepare(
         expires=expiry(policy.targets, issued_at),
         targets=entries,
         delegations=Delegations(used, delegated),
+        unrecognized_fields=_gate(policy, keys),
     )
-    is_same = standing is not None and not contents and delegations == targets.delegations
+    is_same = (
+        standing is not None
+        and not contents
+        and delegations == targets.delegations
+        and standing.targets.unrecognized_fields == targets.unrecognized_fields
+    )
     return Payloads(None if is_same else targets, roles)
 
 
@@ -125,12 +134,36 @@ def _prepare_role(policy: RolePolicy, contents: Contents, domain: str, issued_at
             raise RepositoryError(
                 f"target {target.path!r}: leads to no image, expected {target.image_path!r} beside it"
             )
+    path = _summary_path(contents, domain)
+    if path is not None:
+        data = contents.summaries[domain]
+        entries[path] = _file(path, len(data), Digest.of(data), None)
     return Targets(
         version=1,
         expires=expiry(policy, issued_at),
         targets=entries,
         unrecognized_fields={BINDING: binding(contents)},
     )
+
+
+def _summary_path(contents: Contents, domain: str) -> str | None:
+    """Return where the release gate's summary for a domain stands; None if its images name none.
+
+    Raises:
+        RepositoryError: They name another than their role's, or the gate was not passed.
+    """
+    found = {target.summary for target in contents.targets[domain] if isinstance(target, ImageTarget)}
+    if found <= {None}:
+        return None
+    path = summary_path(role_name(domain, contents.release))
+    if found != {path}:
+        raise RepositoryError(f"domain {domain!r}: its images name {sorted(map(str, found))}, expected {path!r}")
+    if domain not in contents.summaries:
+        raise RepositoryError(
+            f"target {path!r}: is missing, and cars would refuse the images of {domain!r} without it",
+            hint="the release gate has to approve the release first: packager chain approve",
+        )
+    return path
 
 
 def _patterns(targets: Iterable[Target]) -> list[str]:
@@ -148,6 +181,13 @@ def _delegate_again(policy: KeyPolicy, keys: Mapping[str, Key], role: DelegatedR
     if domain not in policy.domains:
         return role
     return _delegate(role.name, policy.domains[domain], keys, list(role.paths or ()))
+
+
+def _gate(policy: KeyPolicy, keys: Mapping[str, Key]) -> dict[str, Any]:
+    """Return the field of the top-level role that says whose summaries cars take."""
+    if policy.gate is None:
+        return {}
+    return {GATE: {"keys": [write_key(keys[name]) for name in policy.gate.keys], "threshold": policy.gate.threshold}}
 
 
 def _chain_entries(contents: Contents) -> dict[str, TargetFile]:

@@ -95,6 +95,11 @@ def check_sbom(data: bytes, what: str, images: Mapping[str, Digest]) -> None:
             )
 
 
+def without_sbom(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return layout and links of a release: the bill of materials lies beside them and is no part of the chain."""
+    return {name: data for name, data in files.items() if name != SBOM_NAME}
+
+
 def _component(image: Firmware) -> Component:
     properties = [Property(name=_PROPERTY + "hardware_id", value=item) for item in image.hardware_ids]
     properties.append(Property(name=_PROPERTY + "release_counter", value=str(image.release_counter)))

@@ -5,14 +5,15 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from securesystemslib.signer import Key, Signer
+from securesystemslib.signer import Signer
 
 from packager.model.errors import KeyMaterialError, SupplyChainError
 from packager.model.policy import RolePolicy
 from packager.supplychain.chain import LAYOUT_NAME, VerifiedChain
 from packager.supplychain.intoto import TIME_FORMAT
-from packager.supplychain.statement import resource, sign_statement
+from packager.supplychain.statement import resource, sign_statement, verify_statement
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.identity import Digest
 from packager.vehicle.summary import CHAIN_LEVEL, PASSED, PREDICATE_TYPE, RESOURCE_PREFIX, Gate, verify_summary
@@ -54,15 +55,11 @@ def make_summary(
                 + ("" if is_rebuilt else ", and no bundle that rebuilds it"),
                 hint="the release gate vouches only for what the chain proves; build again",
             )
-    evidence = {name: digest for name, digest in chain.files.items() if name != LAYOUT_NAME}
     predicate = {
         "verifier": {"id": VERIFIER_ID},
         "timeVerified": issued_at.strftime(TIME_FORMAT),
         "resourceUri": RESOURCE_PREFIX + path,
-        "policy": resource(chain.files[LAYOUT_NAME], uri=f"{chain_path}/{LAYOUT_NAME}"),
-        "inputAttestations": [
-            resource(digest, uri=f"{chain_path}/{name}") for name, digest in sorted(evidence.items())
-        ],
+        **_judged(chain, chain_path),
         "verificationResult": PASSED,
         "verifiedLevels": list(LEVELS),
         "slsaVersion": "1.1",
@@ -86,19 +83,43 @@ def choose_gate_signers(policy: RolePolicy, signers: Mapping[str, Signer]) -> li
 
 
 def check_summary(
-    data: bytes, path: str, images: Mapping[str, Digest], gate_keys: Sequence[Key], threshold: int
+    data: bytes, path: str, images: Mapping[str, Digest], chain: VerifiedChain, chain_path: str, gate: Gate
 ) -> None:
-    """Verify a summary with the vehicle's own code, and that it is about exactly `images`.
+    """Verify a summary with the vehicle's own code, and that it is about exactly these images and this chain.
+
+    Args:
+        data: The file.
+        path: Its target path.
+        images: Digests of the images of the role that lists it, by target path.
+        chain: The verified chain of their release.
+        chain_path: As in `make_summary`.
+        gate: Who may sign.
 
     Raises:
         SupplyChainError: It does not hold.
     """
     try:
-        found = verify_summary(data, path, Gate(tuple(gate_keys), threshold))
+        found = verify_summary(data, path, gate)
     except UntrustedError as error:
         raise SupplyChainError(str(error), hint="a car would refuse it; get the release again") from error
+    said = verify_statement(data, path, PREDICATE_TYPE, gate.keys, gate.threshold).predicate
+    for field, expected in _judged(chain, chain_path).items():
+        if said.get(field) != expected:
+            raise SupplyChainError(
+                f"{path}: {field}: found {said.get(field)!r}, expected {expected!r}",
+                hint="the release gate judged another chain; get the release again",
+            )
     for name in sorted(found.keys() | images.keys()):
         if found.get(name) != images.get(name):
             raise SupplyChainError(
                 f"{path}: {name}: vouches for {found.get(name) or 'nothing'}, signed is {images.get(name) or 'nothing'}"
             )
+
+
+def _judged(chain: VerifiedChain, chain_path: str) -> dict[str, Any]:
+    """Return the fields that say what was judged, and by which layout."""
+    links = sorted((name, digest) for name, digest in chain.files.items() if name != LAYOUT_NAME)
+    return {
+        "policy": resource(chain.files[LAYOUT_NAME], uri=f"{chain_path}/{LAYOUT_NAME}"),
+        "inputAttestations": [resource(digest, uri=f"{chain_path}/{name}") for name, digest in links],
+    }

@@ -214,9 +214,10 @@ class _AllHardware:
 
     def choose(self, role: _Role) -> Iterator[DelegatedRole]:
         for delegated in role.delegated:
-            parts = [pattern.split("/") for pattern in delegated.paths or ()]
-            names = {part[0] for part in parts if len(part) == _PATH_PARTS and not _WILDCARDS & set(part[0])}
-            is_whole = delegated.paths is not None and all(part[0] in names for part in parts)
+            patterns = [pattern.split("/") for pattern in delegated.paths or ()]
+            parts = [part for part in patterns if len(part) == _PATH_PARTS]  # others can't list images or bundles
+            names = {part[0] for part in parts if not _WILDCARDS & set(part[0])}
+            is_whole = bool(parts) and all(part[0] in names for part in parts)
             if self._superseded or not is_whole or not names <= self._found:
                 yield delegated
                 self._found |= names if delegated.terminating else set()

@@ -95,8 +95,16 @@ def test_a_release_is_complete_and_verified(workshop: Path, release: Path, cli: 
     assert {"report.json", "measurements.json", "repo/metadata/timestamp.json", "repo/metadata/1.root.json"} <= names
     assert sum(name.endswith(".bundle") for name in names) == 9
     assert sorted(name.split("/")[2].split(".")[0] for name in names if name.startswith("chain/07-2020.45/")) == [
-        "bundle", "collect", "diff", "publish", "root", "self-check",
+        "bundle", "collect", "diff", "publish", "root", "sbom", "self-check",
     ]  # fmt: skip
+    assert sorted(name for name in names if name.startswith("repo/targets/summary/")) == [
+        f"repo/targets/summary/{domain}.07-2020.45.json" for domain in ("body", "chassis-safety", "powertrain")
+    ]
+    assert {name for name in names if name.startswith("evidence/")} == {
+        f"evidence/07-2020.45/{name.removeprefix('repo/targets/')}.provenance.json"
+        for name in names
+        if name.endswith(".bundle")
+    }
     code, out, err = cli(*verify_arguments(workshop, release))
     assert (code, err) == (0, "")
     assert "is verified: 3 images, 9 bundles applied, 5 steps" in out
@@ -162,7 +170,7 @@ def test_a_missing_old_image_means_not_verified(
 
 
 def test_one_flipped_byte_in_any_file_is_found(workshop: Path, damaged: Path, cli: Callable[..., Any]) -> None:
-    names = [name for name in files(damaged) if name.startswith(("repo/", "chain/"))]
+    names = [name for name in files(damaged) if name.startswith(("repo/", "chain/", "evidence/"))]
     assert len(names) > 20
     for name in names:
         path = damaged / name
@@ -178,7 +186,14 @@ def test_one_flipped_byte_in_any_file_is_found(workshop: Path, damaged: Path, cl
 
 @pytest.mark.parametrize(
     "name",
-    ["chain/07-2020.45/root.layout", "repo/metadata/1.snapshot.json", "repo/targets/zgw-small/1.2.0/full.bundle"],
+    [
+        "chain/07-2020.45/root.layout",
+        "chain/07-2020.45/sbom.cdx.json",
+        "evidence/07-2020.45/zgw-small/1.2.0/full.bundle.provenance.json",
+        "repo/metadata/1.snapshot.json",
+        "repo/targets/summary/powertrain.07-2020.45.json",
+        "repo/targets/zgw-small/1.2.0/full.bundle",
+    ],
 )
 def test_a_missing_file_is_found(workshop: Path, damaged: Path, cli: Callable[..., Any], name: str) -> None:
     (damaged / name).unlink()

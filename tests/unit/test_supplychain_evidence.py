@@ -19,12 +19,14 @@ from packager.supplychain.statement import sign_statement
 from packager.supplychain.steps import BUNDLE, DIFF
 from packager.supplychain.summary import check_summary, choose_gate_signers, make_summary
 from packager.vehicle.identity import Digest
+from packager.vehicle.summary import Gate
 from tests.supply_chain import DESCRIPTION, KEYS, NOW, SIGNERS, TWO_BUNDLERS, make_build
 
 TOOLS = {"python": "3.13.1", "bsdiff4": "1.3.2"}
 FULL = "E0/new/full.bundle"
 SUMMARY = "summary/body.7.json"
 CHAIN = "chain/7"
+GATE = Gate((KEYS["gate"],), 1)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +115,7 @@ def test_provenance_of_another_build_type_is_refused(chain: VerifiedChain, predi
 
 def test_summary_vouches_for_the_images_that_the_chain_proves(chain: VerifiedChain) -> None:
     data = make_summary(SUMMARY, images(chain), chain, CHAIN, [SIGNERS["gate"]], NOW)
-    check_summary(data, SUMMARY, images(chain), [KEYS["gate"]], 1)
+    check_summary(data, SUMMARY, images(chain), chain, CHAIN, GATE)
     said = statement(data)["predicate"]
     assert said["verificationResult"] == "PASSED"
     assert said["timeVerified"] == "2026-03-01T12:00:00Z"
@@ -137,9 +139,16 @@ def test_summary_of_other_images_is_found(chain: VerifiedChain) -> None:
     data = make_summary(SUMMARY, listed, chain, CHAIN, [SIGNERS["gate"]], NOW)
     fewer = {"E0/new/image": listed["E0/new/image"]}
     with pytest.raises(SupplyChainError, match=r"E1/new/image: vouches for sha256:.* signed is nothing"):
-        check_summary(data, SUMMARY, fewer, [KEYS["gate"]], 1)
+        check_summary(data, SUMMARY, fewer, chain, CHAIN, GATE)
     with pytest.raises(SupplyChainError, match="signed by 0 different keys of the release gate"):
-        check_summary(data, SUMMARY, listed, [KEYS["gate-2"]], 1)
+        check_summary(data, SUMMARY, listed, chain, CHAIN, Gate((KEYS["gate-2"],), 1))
+
+
+def test_summary_of_another_chain_is_found(chain: VerifiedChain) -> None:
+    data = make_summary(SUMMARY, images(chain), chain, CHAIN, [SIGNERS["gate"]], NOW)
+    for files in ({**chain.files, "root.layout": Digest.of(b"")}, {**chain.files, "x.link": Digest.of(b"")}):
+        with pytest.raises(SupplyChainError, match=r"policy: found|inputAttestations: found"):
+            check_summary(data, SUMMARY, images(chain), replace(chain, files=files), CHAIN, GATE)
 
 
 def test_gate_needs_its_threshold() -> None:
