@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+from securesystemslib.signer import SecretsHandler
 from tuf.api.metadata import Key, Role, Root
 
 from packager.model.errors import KeyMaterialError, RepositoryError
@@ -16,13 +17,16 @@ from packager.vehicle import trust
 from packager.vehicle.errors import UntrustedError
 
 
-def create_root(policy: KeyPolicy, directory: Path, issued_at: datetime) -> bool:
+def create_root(
+    policy: KeyPolicy, directory: Path, issued_at: datetime, secrets_handler: SecretsHandler | None = None
+) -> bool:
     """Sign version 1 of the root with every root key at hand and write it to ``public/root.json``.
 
     Args:
         policy: Roles of the root.
         directory: Of the keys.
         issued_at: UTC, whole seconds; the root expires ``expires_days`` later.
+        secrets_handler: Asks for passphrases and PINs.
 
     Returns:
         False if a root stands there already and says what the policy says; it is left alone.
@@ -45,7 +49,7 @@ def create_root(policy: KeyPolicy, directory: Path, issued_at: datetime) -> bool
                 hint=f"restore the policy or the keys; for a new demo set, delete private/ and public/ in {directory}",
             )
         return False
-    data = sign("root", wanted, policy.root, load_signers(directory, [policy.root]))
+    data = sign("root", wanted, policy.root, load_signers(directory, [policy.root], secrets_handler))
     read_root(data)
     try:
         write_once(path, data, 0o644)

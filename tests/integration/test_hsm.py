@@ -1,0 +1,231 @@
+"""A root ceremony on real PKCS #11 tokens (SoftHSM2): three custodians, P-384, threshold two; one token lost and replaced."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from securesystemslib.signer import SSlibKey
+from tuf.api.metadata import Metadata, Root
+
+from packager.cli import packager
+from packager.cli.failure import run
+from packager.config.policy import read_policy
+from packager.model.errors import KeyMaterialError
+from packager.model.policy import KeyPolicy, RolePolicy
+from packager.repo.ceremony import create_root, load_root, prepare_root, read_root
+from packager.repo.keys import load_public, load_public_keys, load_signer, load_signers, public_path
+from packager.repo.schemes import scheme_of
+from packager.repo.signers import import_public, open_signer
+from packager.repo.signing import sign
+from packager.vehicle import trust
+from packager.vehicle.errors import UntrustedError
+
+SAMPLE = Path(__file__).parents[2] / "keys" / "policy.toml"
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+LIBRARIES = (
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib64/softhsm/libsofthsm.so",
+    "/usr/local/lib/softhsm/libsofthsm2.so",
+)
+LIBRARY = next((path for path in LIBRARIES if Path(path).exists()), "")
+NAMES = ("root-1", "root-2", "root-3", "root-4")
+PIN = "648219"
+PASSPHRASE = "correct horse battery staple"
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(
+        not (LIBRARY and shutil.which("softhsm2-util")), reason="needs the package softhsm2: apt-get install softhsm2"
+    ),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Four tokens of one process, each with a P-384 key under id 2, and one that holds a P-521 and an Ed25519 key."""
+    pkcs11 = pytest.importorskip("pkcs11", reason="needs python-pkcs11")
+    directory = tmp_path_factory.mktemp("softhsm")
+    (directory / "tokens").mkdir()
+    configuration = directory / "softhsm2.conf"
+    configuration.write_text(
+        f"directories.tokendir = {directory / 'tokens'}\nobjectstore.backend = file\nlog.level = ERROR\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOFTHSM2_CONF", str(configuration))
+        patch.setenv("PYKCS11LIB", LIBRARY)
+        for label in (*NAMES, "odd"):
+            command = (
+                "softhsm2-util",
+                "--init-token",
+                "--free",
+                "--label",
+                label,
+                "--pin",
+                PIN,
+                "--so-pin",
+                "00000000",
+            )
+            subprocess.run(command, check=True, capture_output=True)
+        for label in NAMES:
+            make_key(pkcs11, label, 2, "secp384r1")
+        make_key(pkcs11, "root-4", 3, "secp256r1")
+        make_key(pkcs11, "odd", 2, "secp521r1")
+        yield
+
+
+def make_key(pkcs11: Any, label: str, keyid: int, curve: str) -> None:
+    from pkcs11.util.ec import encode_named_curve_parameters
+
+    with pkcs11.lib(LIBRARY).get_token(token_label=label).open(user_pin=PIN, rw=True) as session:
+        parameters = {pkcs11.Attribute.EC_PARAMS: encode_named_curve_parameters(curve)}
+        domain = session.create_domain_parameters(pkcs11.KeyType.EC, parameters, local=True)
+        domain.generate_keypair(id=bytes([keyid]), label=label, store=True)
+
+
+def pin(what: str) -> str:
+    assert what.startswith("PIN of hsm:2?label=root-")
+    return PIN
+
+
+def uri(name: str) -> str:
+    return f"hsm:2?label={name}"
+
+
+@pytest.fixture
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The keys of a production policy, made with the command line: root on tokens, the others in files under a passphrase."""
+    directory = tmp_path / "keys"
+    directory.mkdir()
+    text = SAMPLE.read_text().replace("demo = true", "demo = false")
+    schemes = "".join(f'{name} = "ecdsa-sha2-nistp384"\n' for name in NAMES[:3])
+    (directory / "policy.toml").write_text(f"{text}\n[schemes]\n{schemes}")
+    (tmp_path / "pin").write_text(PIN)
+    (tmp_path / "passphrase").write_text(PASSPHRASE)
+    monkeypatch.setenv("PACKAGER_PIN_FILE", str(tmp_path / "pin"))
+    monkeypatch.setenv("PACKAGER_PASSPHRASE_FILE", str(tmp_path / "passphrase"))
+    for name in NAMES[:3]:
+        assert run(packager, ("keys", "add", name, "--uri", uri(name), "--keys", str(directory)), "packager") == 0
+    assert run(packager, ("keys", "create", "--keys", str(directory)), "packager") == 0
+    capsys.readouterr()
+    return directory
+
+
+def signed(root: Root, keys: Mapping[str, SSlibKey], *names: str) -> bytes:
+    """Each custodian in turn loads what the one before left, signs with the own token and hands it on."""
+    data = Metadata(root).to_bytes()
+    for name in names:
+        metadata: Metadata[Root] = Metadata.from_bytes(data)
+        metadata.sign(open_signer(uri(name), keys[name], pin), append=True)
+        data = metadata.to_bytes()
+    return data
+
+
+def next_root(policy: KeyPolicy, keys: Mapping[str, SSlibKey], version: int) -> Root:
+    root = prepare_root(policy, keys, NOW)
+    root.version = version
+    return root
+
+
+def test_root_ceremony_rotation_and_loss_of_a_token(keys: Path) -> None:
+    policy = read_policy(keys / "policy.toml")
+    public = load_public_keys(policy, keys)
+    assert {scheme_of(public[name]) for name in NAMES[:3]} == {"ecdsa-sha2-nistp384"}
+    assert not any(path.name.startswith("root-") for path in (keys / "private").iterdir())
+
+    # Version 1: two of three.
+    first = prepare_root(policy, public, NOW)
+    with pytest.raises(UntrustedError, match="signed by 1 different keys that it trusts for it, expected 2"):
+        trust.read_root(signed(first, public, "root-1"))
+    trusted = trust.read_root(signed(first, public, "root-1", "root-3"))
+
+    # The third token is lost: another one takes its place. Old and new threshold are both met by the two that are left.
+    _, public["root-4"] = import_public(uri("root-4"))
+    rotated = replace(policy, root=RolePolicy(("root-1", "root-2", "root-4"), 2, 365))
+    second = next_root(rotated, public, 2)
+    with pytest.raises(UntrustedError, match="signed by 1 different keys that root version 1 trusts"):
+        trust.read_next_root(signed(second, public, "root-1", "root-4"), trusted)
+    with pytest.raises(UntrustedError, match="signed by 1 different keys that it trusts"):
+        trust.read_next_root(signed(second, public, "root-1", "root-3"), trusted)
+    trusted = trust.read_next_root(signed(second, public, "root-1", "root-2"), trusted)
+
+    # Whoever finds the lost token can't make a root with it any more, not even together with one custodian.
+    third = next_root(rotated, public, 3)
+    with pytest.raises(UntrustedError, match="signed by 1 different keys that root version 2 trusts"):
+        trust.read_next_root(signed(third, public, "root-1", "root-3"), trusted)
+    assert trust.read_next_root(signed(third, public, "root-2", "root-4"), trusted).version == 3
+
+
+def test_tokens_sign_through_the_key_directory_and_the_command_line(keys: Path) -> None:
+    policy = read_policy(keys / "policy.toml")
+    (keys / "uris.toml").write_text(
+        "".join(f'{name} = "{uri(name)}"\n' for name in NAMES[:2])
+    )  # the third is elsewhere
+    signers = load_signers(keys, [policy.root], pin)
+    assert set(signers) == {"root-1", "root-2"}
+    assert create_root(policy, keys, NOW, pin)
+    assert read_root(load_root(keys)).version == 1
+    assert len(json.loads(load_root(keys))["signatures"]) == 2
+
+
+def test_hybrid_root_of_tokens_and_a_lattice_key(keys: Path) -> None:
+    text = (keys / "policy.toml").read_text()
+    text = text.replace('"root-3"]\nthreshold = 2', '"root-3", "root-5"]\nthreshold = 3') + 'root-5 = "ml-dsa-65"\n'
+    (keys / "policy.toml").write_text(text)
+    assert run(packager, ("keys", "create", "root-5", "--keys", str(keys)), "packager") == 0
+    policy = read_policy(keys / "policy.toml")
+
+    def ask(what: str) -> str:
+        return PIN if what.startswith("PIN") else PASSPHRASE
+
+    signers = load_signers(keys, [policy.root], ask)
+    root = prepare_root(policy, load_public_keys(policy, keys), NOW)
+    assert trust.read_root(sign("root", root, policy.root, signers)).version == 1
+    without = {name: signer for name, signer in signers.items() if name in ("root-1", "root-2")}
+    with pytest.raises(UntrustedError, match="signed by 2 different keys that it trusts for it, expected 3"):
+        trust.read_root(sign("root", root, replace(policy.root, threshold=2), without))
+
+
+def test_wrong_pin_missing_token_and_missing_key_are_told_apart(keys: Path) -> None:
+    public = load_public(keys, "root-1")
+    for place, answer, message in (
+        (uri("root-1"), "999999", "PinIncorrect"),
+        (uri("nobody"), PIN, "No PKCS#11 token found for label nobody"),
+        ("hsm:9?label=root-1", PIN, "could not find ECDSA private key"),
+        ("hsm:", PIN, "Multiple PKCS#11 tokens found"),
+    ):
+        with pytest.raises(KeyMaterialError, match=message) as caught:
+            open_signer(place, public, lambda _, answer=answer: answer).sign(b"data")
+        assert answer not in str(caught.value)
+        assert str(caught.value).startswith(place)
+    open_signer(uri("root-1"), public, pin).sign(b"data")
+
+
+def test_another_key_behind_the_uri_gives_no_signature(keys: Path) -> None:
+    """Two tokens under one label, or the wrong one in the reader: the signature would be worth nothing, and nobody would know why."""
+    (keys / "uris.toml").write_text(f'root-1 = "{uri("root-2")}"\n')
+    with pytest.raises(KeyMaterialError, match="not the private half"):
+        load_signer(keys, "root-1", pin).sign(b"data")
+    with pytest.raises(KeyMaterialError, match="root-4"):  # P-256 where P-384 was promised
+        open_signer("hsm:3?label=root-4", load_public(keys, "root-1"), lambda _: PIN).sign(b"data")
+
+
+def test_curve_that_is_not_accepted_is_not_taken_in(keys: Path) -> None:
+    with pytest.raises(KeyMaterialError, match=r"hsm:2\?label=odd"):
+        import_public("hsm:2?label=odd")
+    public_path(keys, "root-1").unlink()
+    (keys / "uris.toml").unlink()
+    arguments = ("keys", "add", "root-1", "--uri", "hsm:3?label=root-4", "--keys", str(keys))
+    assert run(packager, arguments, "packager") == 30  # the policy wants P-384
+    assert not public_path(keys, "root-1").exists()
+
+
+def test_pin_is_not_in_any_file_of_the_keys(keys: Path) -> None:
+    assert not [path for path in keys.rglob("*") if path.is_file() and PIN.encode() in path.read_bytes()]
+    assert PIN not in json.dumps(dict(os.environ))
