@@ -16,6 +16,7 @@ from tuf.api.metadata import Metadata, Root
 
 from packager.cli import packager
 from packager.cli.failure import run
+from packager.cli.times import now
 from packager.config.policy import read_policy
 from packager.model.errors import KeyMaterialError
 from packager.model.policy import KeyPolicy, RolePolicy
@@ -26,8 +27,12 @@ from packager.repo.signers import import_public, open_signer
 from packager.repo.signing import sign
 from packager.vehicle import trust
 from packager.vehicle.errors import UntrustedError
+from sample_images.catalogue import CATALOGUE, read_catalogue
+from sample_images.obtaining import obtain
+from sample_images.registry import Registry
 
-SAMPLE = Path(__file__).parents[2] / "keys" / "policy.toml"
+PROJECT = Path(__file__).parents[2]
+SAMPLE = PROJECT / "keys" / "policy.toml"
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 LIBRARIES = (
     "/usr/lib/softhsm/libsofthsm2.so",
@@ -190,6 +195,43 @@ def test_hybrid_root_of_tokens_and_a_lattice_key(keys: Path) -> None:
     without = {name: signer for name, signer in signers.items() if name in ("root-1", "root-2")}
     with pytest.raises(UntrustedError, match="signed by 2 different keys that it trusts for it, expected 3"):
         trust.read_root(sign("root", root, replace(policy.root, threshold=2), without))
+
+
+def test_release_is_built_with_tokens_passphrases_and_all_kinds_of_keys(
+    keys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Root and timestamp on tokens, the rest in files under a passphrase; layout and steps of other kinds than the default, too."""
+    others = {
+        "targets-1": "ml-dsa-44",
+        "snapshot": "ecdsa-sha2-nistp256",
+        "layout-owner": "ml-dsa-65",
+        "diff": "rsassa-pss-sha256",
+    }
+    policy = (keys / "policy.toml").read_text()
+    (keys / "policy.toml").write_text(policy + "".join(f'{name} = "{scheme}"\n' for name, scheme in others.items()))
+    for name in (*others, "timestamp"):
+        (keys / "private" / f"{name}.pem").unlink()
+        public_path(keys, name).unlink()
+    assert run(packager, ("keys", "add", "timestamp", "--uri", uri("root-4"), "--keys", str(keys)), "packager") == 0
+    assert run(packager, ("keys", "create", "--keys", str(keys)), "packager") == 0
+    create_root(read_policy(keys / "policy.toml"), keys, now(), pin)
+    wanted = [image for image in read_catalogue(CATALOGUE) if image.kind.startswith("small-")]
+    obtain(wanted, tmp_path / "images", Registry(tmp_path / "cache", None), lambda _: None)
+    shutil.copy(PROJECT / "sample_images" / "small.toml", tmp_path)
+    arguments = ("build", str(tmp_path / "small.toml"), "--out", str(tmp_path / "out"), "--keys", str(keys), "--jobs=1")
+    assert run(packager, arguments, "packager") == 0, capsys.readouterr().err
+    arguments = (
+        "verify",
+        str(tmp_path / "out"),
+        "--root",
+        str(keys / "public/root.json"),
+        "--images",
+        str(tmp_path / "images"),
+    )
+    assert run(packager, arguments, "packager") == 0, capsys.readouterr().err
+    written = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*.json"))
+    assert PIN.encode() not in written
+    assert PASSPHRASE.encode() not in written
 
 
 def test_wrong_pin_missing_token_and_missing_key_are_told_apart(keys: Path) -> None:
