@@ -69,8 +69,15 @@ $(VENV)/installed-bench: $(VENV)/installed .ci/bench-requirements.txt
 bench-delta: $(VENV)/installed-bench ## Compare bundles with other tools' patches: CORPUS=DIR PAIRS=FILE ARGS=--help, else the sample images
 	$(BIN)/python -m tests.perf.bench_delta $(if $(CORPUS),--corpus $(CORPUS)) $(if $(PAIRS),--pairs $(PAIRS)) --json $(OUT)/bench-delta.json $(ARGS)
 
-fuzz: ## Fuzz the C kernel and core, FUZZ_SECONDS each (needs clang with libFuzzer)
+$(VENV)/installed-fuzz: $(VENV)/installed .ci/fuzz-requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/fuzz-requirements.txt
+	@touch $@
+
+fuzz: $(VENV)/installed-fuzz ## Fuzz the C kernel and core, and what is read after a power cut, FUZZ_SECONDS each (needs clang with libFuzzer)
 	tests/fuzz/run $(FUZZ_SECONDS) $(OUT)/fuzz
+	mkdir -p $(OUT)/fuzz/resume/corpus $(OUT)/fuzz/resume/findings
+	$(BIN)/python -m tests.fuzz.fuzz_resume -max_total_time=$(FUZZ_SECONDS) -max_len=2048 -print_final_stats=1 \
+		-artifact_prefix=$(OUT)/fuzz/resume/findings/ $(OUT)/fuzz/resume/corpus tests/fuzz/corpus/resume
 
 bench-apply: $(VENV)/installed-bench ## Measure how fast bundles are applied, beside peers and the hashes alone: CORPUS=DIR ARGS=--help
 	$(BIN)/python -m tests.perf.bench_apply $(if $(CORPUS),--corpus $(CORPUS)) --json $(OUT)/bench-apply.json $(ARGS)
@@ -117,6 +124,7 @@ format: setup ## Format the code
 lock: setup $(VEHICLE_STAGE)/pyproject.toml ## Renew .ci/*requirements.txt from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q -o .ci/requirements.txt
 	uv pip compile --group bench --constraints .ci/requirements.txt --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q -o .ci/bench-requirements.txt
+	uv pip compile --group fuzz --constraints .ci/requirements.txt --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q -o .ci/fuzz-requirements.txt
 	uv pip compile $(VEHICLE_STAGE)/pyproject.toml --group $(VEHICLE_STAGE)/pyproject.toml:test --constraints .ci/requirements.txt --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -q -o .ci/vehicle-requirements.txt
 
 clean: ## Remove what was made, but not keys and images

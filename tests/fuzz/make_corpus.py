@@ -2,10 +2,18 @@
 
 from pathlib import Path
 
+from packager.vehicle.identity import ImageId
 from packager.vehicle.instructions import ALL_GROUPS, InstructionSet
+from packager.vehicle.journal import JOURNAL_BYTES, Journal
 from packager.vehicle.profile import Coder
 from packager.vehicle.segments import Segment
+from packager.vehicle.state import Begun, EcuState, encode_state
+from packager.vehicle.targets import ImageTarget
+from packager.vehicle.wire import encode_varint, zigzag
+from tests.faulty_storage import MemoryFile
+from tests.fuzz.fuzz_resume import BINDING
 from tests.predicted_cases import code
+from tests.repository_simulator import make_bundle
 from tests.sample_bundles import BLOCK, COPY, DELTA, FILL, Sample, delta_one_block, full_one_block, make, noise
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -47,8 +55,47 @@ def unit_seed() -> bytes:
     return header + bytes((3, 0, 2, 4)) + noise(10, 40) + noise(11, 6)
 
 
+def segments_seed(
+    segments: list[Segment], old: int, new: int, start: int, end: int, *, near: int = 16, room: int = 64
+) -> bytes:
+    """Return an input of fuzz_segments.c."""
+    gaps, lengths, diagonals, at, diagonal = b"", b"", b"", 0, 0
+    for segment in segments:
+        gaps += encode_varint(segment.new_offset - at)
+        lengths += encode_varint(segment.length_bytes)
+        diagonals += encode_varint(zigzag(segment.old_offset - segment.new_offset - diagonal))
+        at, diagonal = segment.new_offset + segment.length_bytes, segment.old_offset - segment.new_offset
+    numbers = (old, new), (start, end, near, room, len(gaps), len(lengths))
+    head = [b"".join(number.to_bytes(2, "little") for number in group) for group in numbers]
+    return bytes((len(segments),)) + head[0] + b"\0" + head[1] + gaps + lengths + diagonals
+
+
+def resume_seeds() -> dict[str, bytes]:
+    """Return inputs of fuzz_resume.py."""
+    file = MemoryFile(JOURNAL_BYTES)
+    journal = Journal(file, BINDING)
+    journal.start()
+    journal.finished(2)
+    numbers, no_intent = (
+        b"".join(number.to_bytes(width, "little") for number, width in ((7, 8), (position, 4), (2**32 - 1, 4), (9, 1)))
+        for position in (3, 2**32 - 1)
+    )
+    bundle = make_bundle("bdc", "2", 2, b"old" * 50, b"new" * 50).target
+    image = ImageTarget("bdc", "2", ImageId.of(b"new" * 50), 2, ("bdc",), 4096)
+    state = {"BDC": EcuState("b", 3, image.image), "DSC": EcuState("a", 2, None, Begun(bundle, image))}
+    slots = bytes(file.content[:160]) + bytes(file.content[4096 : 4096 + 160])
+    return {
+        "journal": b"\0" + slots,
+        "numbers": b"\1" + numbers + numbers,
+        "position-that-is-no-intent": b"\1" + no_intent,
+        "resume": b"\2\x15" + slots,
+        "resume-numbers": b"\2\x8a" + numbers,
+        "state": b"\3" + encode_state(state),
+    }
+
+
 def main() -> None:
-    for target in ("core", "delta", "predict"):
+    for target in ("core", "delta", "predict", "resume", "segments"):
         (CORPUS / target).mkdir(parents=True, exist_ok=True)
     for sample in (full_one_block(), delta_one_block(), small_delta()):
         (CORPUS / "core" / sample.name).write_bytes(bytes((200, 0)) + sample.data)
@@ -60,6 +107,12 @@ def main() -> None:
         seed = label_seed([kind, InstructionSet.THUMB2], code(kind, kind, 120), 4096 - 60, 8192 - 50)
         (CORPUS / "predict" / kind.name.lower()).write_bytes(seed)
     (CORPUS / "predict" / "units").write_bytes(unit_seed())
+    crossed = [Segment(0, 50, 30), Segment(35, 0, 10), Segment(45, 20, 200), Segment(300, 60, 1)]
+    (CORPUS / "segments" / "crossed").write_bytes(segments_seed(crossed, 240, 310, 20, 305))
+    short = [Segment(at * 7, (at * 37) % 300, 5) for at in range(40)]
+    (CORPUS / "segments" / "many-short").write_bytes(segments_seed(short, 310, 280, 0, 280, near=3, room=40))
+    for name, seed in resume_seeds().items():
+        (CORPUS / "resume" / name).write_bytes(seed)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def test_a_short_run_finds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     with capsys.disabled():
         print(f"\n{done.stdout}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("cov:") == 3
+    assert done.stdout.count("cov:") == 4
     assert not any((tmp_path / "work").glob("*/findings/*"))
 
 
@@ -36,11 +36,17 @@ def test_the_seeds_are_small() -> None:
     assert sum(path.stat().st_size for path in seeds) < 16 * 1024
 
 
-@pytest.mark.parametrize("target", ["core", "delta", "predict"])
+@pytest.mark.parametrize("target", ["core", "delta", "predict", "segments"])
 def test_seeds_and_what_becomes_of_them_are_harmless(target: str, tmp_path: Path) -> None:
     """A few hundred changed seeds under AddressSanitizer, where no libFuzzer is."""
     program = tmp_path / "replay"
-    sources = (ROOT / "tests/c/replay.c", ROOT / f"tests/fuzz/fuzz_{target}.c", *SOURCES, VEHICLE / "predict.c")
+    sources = (
+        ROOT / "tests/c/replay.c",
+        ROOT / f"tests/fuzz/fuzz_{target}.c",
+        *SOURCES,
+        VEHICLE / "predict.c",
+        VEHICLE / "segments.c",
+    )
     compile_c(compiler("gcc", "clang"), *STRICT, *SANITIZED, f"-I{VEHICLE}", *sources, "-o", program)
     chance = random.Random(1)
     files = sorted((ROOT / "tests/fuzz/corpus" / target).iterdir())
