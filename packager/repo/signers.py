@@ -5,13 +5,14 @@
 ``hsm:ID?label=TOKEN``    PKCS #11 token, library in ``PYKCS11LIB``; P-256 and P-384  extra hsm
 ``awskms:KEY``            AWS KMS                                                     extra aws
 ``gcpkms:KEY``            Google Cloud KMS                                            extra gcp
-``azurekms:KEY``          Azure Key Vault                                             extra azure
+``azurekms://HOST/PATH``  Azure Key Vault; P-256 and P-384                            extra azure
 ``hv:NAME/VERSION``       HashiCorp Vault, Ed25519                                    extra vault
 ========================  ==========================================================  ==========
 """
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -39,12 +40,31 @@ FILE: Final = "file"
 _RESTORE: Final = "restore the file, or say where the key lies; see keys/README.md"
 _HSM: Final = "hsm"
 _HSM_URI: Final = "hsm:ID?label=TOKEN, ID a number (2 is the signature slot of a PIV card)"
-_SERVICES: Final[Mapping[str, tuple[type[Signer], str]]] = {
-    _HSM: (HSMSigner, "hsm"),
-    "awskms": (AWSSigner, "aws"),
-    "gcpkms": (GCPSigner, "gcp"),
-    "azurekms": (AzureSigner, "azure"),
-    "hv": (VaultSigner, "vault"),
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """How to reach one kind of token or service: the signer, the extra that installs it, and what to look at if it fails."""
+
+    signer: type[Signer]
+    extra: str
+    hint: str
+
+
+_SERVICES: Final[Mapping[str, _Service]] = {
+    _HSM: _Service(
+        HSMSigner,
+        "hsm",
+        "check the token, its PIN, and PYKCS11LIB, the path of its PKCS #11 library; see keys/README.md",
+    ),
+    "awskms": _Service(AWSSigner, "aws", "check awskms:KEY_ID, the region and the credentials of AWS"),
+    "gcpkms": _Service(
+        GCPSigner, "gcp", "check gcpkms:projects/.../cryptoKeyVersions/N and the credentials of Google Cloud"
+    ),
+    "azurekms": _Service(
+        AzureSigner, "azure", "check azurekms://VAULT.vault.azure.net/keys/NAME/VERSION and the login to Azure"
+    ),
+    "hv": _Service(VaultSigner, "vault", "check hv:NAME/VERSION, VAULT_ADDR and VAULT_TOKEN"),
 }
 
 
@@ -111,9 +131,8 @@ def open_signer(
                 f"{base / rest}: does not belong to the public key {public_key.keyid}",
                 hint="restore the pair from one backup",
             ) from error
-    kind, _ = _SERVICES[scheme]
     try:
-        signer = kind.from_priv_key_uri(uri, public_key, _ask_once(uri, secrets_handler))
+        signer = _SERVICES[scheme].signer.from_priv_key_uri(uri, public_key, _ask_once(uri, secrets_handler))
     except Exception as error:
         raise _failed(uri, error) from error
     return _ServiceSigner(uri, public_key, signer)
@@ -213,11 +232,10 @@ def _failed(uri: str, error: Exception) -> KeyMaterialError:
     """Return the error for whatever a token, a service or its library raised."""
     if isinstance(error, KeyMaterialError):
         return error
-    extra = _SERVICES[uri.partition(":")[0]][1]
+    service = _SERVICES[uri.partition(":")[0]]
     if isinstance(error, UnsupportedLibraryError):
         return KeyMaterialError(
-            f"{uri}: found no library for this kind of key, expected the extra {extra!r}",
-            hint=f"pip install 'delta-packager[{extra}]'",
+            f"{uri}: found no library for this kind of key, expected the extra {service.extra!r}",
+            hint=f"pip install 'delta-packager[{service.extra}]'",
         )
-    hint = "set PYKCS11LIB to the PKCS #11 library of the token; see keys/README.md" if extra == "hsm" else ""
-    return KeyMaterialError(f"{uri}: {type(error).__name__}: {error}; expected a key that can be used", hint=hint)
+    return KeyMaterialError(f"{uri}: {type(error).__name__}: {error}; expected a key that can be used", service.hint)

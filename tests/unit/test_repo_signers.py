@@ -1,6 +1,8 @@
 """Key URIs: what opens, what is refused before it opens, who is asked for a secret, and that no signature leaves that does not hold."""
 
 import logging
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,27 @@ def test_wrong_or_missing_passphrase_is_refused_and_never_told(
     said = str(caught.value) + repr(caught.value.__cause__) + caplog.text + "".join(capfd.readouterr())
     assert "not the passphrase at all" not in said
     assert PASSPHRASE not in said
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the command openssl")
+def test_keys_of_other_tools_are_read(tmp_path: Path) -> None:
+    """As the README says: scrypt, and the way out of the old form that the hint names."""
+    private = generate("ecdsa-sha2-nistp384")
+    write(tmp_path / "a.pem", private)
+    for arguments, passphrase in (
+        (("pkcs8", "-topk8", "-scrypt", "-passout", f"pass:{PASSPHRASE}"), True),
+        (("ec", "-no_public"), False),
+    ):
+        command = ("openssl", *arguments, "-in", "a.pem", "-out", "b.pem")
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+        (tmp_path / "b.pem").chmod(0o600)
+        if passphrase:
+            _, key = import_public("file:b.pem", Asked(PASSPHRASE), base=tmp_path)
+            assert key == public_half(private)
+        else:
+            with pytest.raises(KeyMaterialError, match="PKCS #8") as caught:
+                import_public("file:b.pem", base=tmp_path)
+            assert caught.value.hint.startswith("openssl pkcs8 -topk8")
 
 
 @pytest.mark.parametrize("length", [MIN_PASSPHRASE_CHARACTERS - 1, MIN_PASSPHRASE_CHARACTERS])
