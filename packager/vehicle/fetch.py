@@ -26,6 +26,8 @@ MAX_REDIRECTS: Final = 3
 _LOG: Final = logging.getLogger(__name__)
 RETRY_DELAYS_S: Final = (0.2, 1.0, 3.0)
 """Pauses before the attempts after the first; progress starts the count again."""
+_BAD_ANSWERS: Final = (HTTPError, ValueError)
+"""urllib3 raises the second, too, for instance for a chunk of negative length."""
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
 _OK, _PARTIAL, _FORBIDDEN, _NOT_FOUND, _GONE, _NO_SUCH_RANGE = 200, 206, 403, 404, 410, 416
 _REQUEST_TIMEOUT, _TOO_MANY_REQUESTS, _SERVER_ERROR = 408, 429, 500
@@ -193,14 +195,17 @@ class HttpFetcher:
                 response = self._pool.request(
                     "GET", url, headers={**self._pool.headers, **headers}, preload_content=False, redirect=False
                 )
-            except HTTPError as error:
+            except _BAD_ANSWERS as error:
                 raise TemporaryError(f"{url}: {_reason(error)}") from error
             location = response.get_redirect_location()
             if not location:
                 return _checked(response, url, ranged="Range" in headers), url
             response.close()
-            target = urljoin(url, location)
-            check_redirect(url, target)
+            try:
+                target = urljoin(url, location)
+                check_redirect(url, target)
+            except ValueError as error:
+                raise LastingError(f"{url}: redirects to {location[:200]!r}, which is no URL") from error
             url = target
         raise LastingError(f"{url}: more than {MAX_REDIRECTS} redirects")
 
@@ -210,7 +215,7 @@ class HttpFetcher:
                 if self._on_bytes is not None:
                     self._on_bytes(len(chunk))
                 yield chunk
-        except HTTPError as error:
+        except _BAD_ANSWERS as error:
             raise TemporaryError(f"{url}: broke off: {_reason(error)}") from error
 
 
@@ -284,5 +289,5 @@ def _check_range(response: urllib3.BaseHTTPResponse, url: str, offset: int) -> N
         raise LastingError(f"{url}: answered range {text!r}, expected bytes {offset} on")
 
 
-def _reason(error: HTTPError) -> str:
+def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

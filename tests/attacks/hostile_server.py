@@ -73,15 +73,17 @@ class HostileServer:
 
 
 @contextmanager
-def serving(repository: RepositorySimulator) -> Iterator[tuple[HostileServer, HttpFetcher, HttpFetcher]]:
+def serving(
+    repository: RepositorySimulator, read_timeout_s: float = 5.0
+) -> Iterator[tuple[HostileServer, HttpFetcher, HttpFetcher]]:
     """Yield the server and the client's fetchers for metadata and for targets."""
     server = HostileServer(repository)
     thread = threading.Thread(target=lambda: server.server.serve_forever(poll_interval=0.01))
     thread.start()
     try:
         with (
-            HttpFetcher(f"{server.url}/metadata", sleep=lambda _: None, read_timeout_s=0.3) as metadata,
-            HttpFetcher(f"{server.url}/targets", sleep=lambda _: None, read_timeout_s=0.3) as targets,
+            HttpFetcher(f"{server.url}/metadata", sleep=lambda _: None, read_timeout_s=read_timeout_s) as metadata,
+            HttpFetcher(f"{server.url}/targets", sleep=lambda _: None, read_timeout_s=read_timeout_s) as targets,
         ):
             yield server, metadata, targets
     finally:

@@ -157,18 +157,20 @@ def test_attack_31_the_stated_length_is_a_lie(scene: Scene, path: str, lie: int)
     scene.recovers()
 
 
+BOMB = zstandard.compress(b"\0" * 50_000_000)
+
+
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
 @pytest.mark.parametrize("path", ["timestamp.json", "1.snapshot.json", DELTA])
 def test_attack_31_a_compressed_body_is_not_opened(scene: Scene, path: str, coding: str) -> None:
     """A bomb of a few bytes; the decompressor would see what nobody signed."""
 
     def answer(request: BaseHTTPRequestHandler, data: bytes) -> None:
-        bomb = zstandard.compress(b"\0" * 50_000_000)
         request.send_response(200)
         request.send_header("Content-Encoding", coding)
-        request.send_header("Content-Length", str(len(bomb)))
+        request.send_header("Content-Length", str(len(BOMB)))
         request.end_headers()
-        request.wfile.write(bomb)
+        request.wfile.write(BOMB)
 
     with serving(scene.repository) as (server, metadata, targets):
         server.answers[path] = answer
@@ -316,10 +318,46 @@ def test_attack_33_a_server_that_falls_silent(scene: Scene, path: str) -> None:
         request.wfile.flush()
         request.rfile.read(1)  # until the car hangs up
 
-    with serving(scene.repository) as (server, metadata, targets):
+    with serving(scene.repository, read_timeout_s=0.2) as (server, metadata, targets):
         server.answers[path] = answer
         may_change = () if path == "timestamp.json" else PREPARING
         scene.refused(TemporaryError, "Read timed out", may_change=may_change, metadata=metadata, bundles=targets)
+        assert len(server.requests) < 12, "a few attempts"
+    scene.recovers()
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+REDIRECT = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: "
+ANSWERS = {
+    "nothing": b"",
+    "zeros": b"\0" * 1000,
+    "status": b"HTTP/1.1 99999 x\r\n\r\n",
+    "negative chunk": OK + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nabc",
+    "huge chunk": OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 20 + b"\r\nabc",
+    "no chunk": OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+    "two lengths": OK + b"Content-Length: 5, 6\r\n\r\nabcde",
+    "many headers": OK + b"a: b\r\n" * 200 + b"\r\nx",
+    "long header": OK + b"a: " + b"b" * 70_000 + b"\r\n\r\nx",
+    "range unasked": b"HTTP/1.1 206 P\r\nContent-Range: bytes 10-20/30\r\n\r\nx",
+    "redirect malformed": REDIRECT + b"http://[bad\r\n\r\n",
+    "redirect port": REDIRECT + b"http://127.0.0.1:port/\r\n\r\n",
+    "redirect file": REDIRECT + b"file:///etc/passwd\r\n\r\n",
+    "redirect host": REDIRECT + b"http://127.0.0.2/\r\n\r\n",
+    "redirect back": REDIRECT + b"?\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
+@pytest.mark.parametrize("path", ["timestamp.json", DELTA])
+def test_attack_33_an_answer_that_is_no_http(scene: Scene, path: str, answer: bytes) -> None:
+    def send(request: BaseHTTPRequestHandler, data: bytes) -> None:
+        request.wfile.write(answer)
+        request.close_connection = True
+
+    with serving(scene.repository) as (server, metadata, targets):
+        server.answers[path] = send
+        may_change = () if path == "timestamp.json" else DELEGATED
+        scene.refused(TemporaryError, r"http://127.0.0.1", may_change=may_change, metadata=metadata, bundles=targets)
         assert len(server.requests) < 12, "a few attempts"
     scene.recovers()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 ATTACK_FILES = sorted(HERE.glob("test_[0-9]*.py"))
-ATTACKS = range(1, 52)
+ATTACKS = range(1, 54)
 OF_A_DIRECTOR = {36, 37, 40, 41, 43}
 
 
@@ -33,7 +33,8 @@ def test_every_row_names_the_tests_of_its_attack_and_no_other() -> None:
     for number, cells in _table().items():
         named = re.findall(r"`(test_\w+)`", cells[-1])
         assert named == [name for name in here if name.startswith(f"test_attack_{number:02}_")]
-        assert bool(named) != (number in OF_A_DIRECTOR), f"attack {number} needs a test"
+        is_tested = bool(named) or "::" in cells[-1]
+        assert is_tested != (number in OF_A_DIRECTOR), f"attack {number} needs a test"
 
 
 def test_every_test_stands_in_the_table() -> None:
