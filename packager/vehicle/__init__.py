@@ -12,7 +12,7 @@ The outer ring adds trust and transport, with `tuf`, `securesystemslib`, `crypto
 
 - `trust`, `signatures`, `delegations`, `metadata_json`, `metadata_store`: TUF metadata;
 - `summary`, `clearance`: what the release gate says of a supply chain, and that nothing is installed without;
-- `fetch`: HTTP;
+- `fetch`, `connections`: HTTP;
 - `home`, `state`, `selection`, `preflight`, `preparation`, `repair`, `install`: the update of a whole vehicle;
 - `cli`, `cli_output`, `cli_reports`: the program `packager-vehicle`.
 

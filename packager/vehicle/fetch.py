@@ -15,6 +15,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from packager.vehicle.connections import bounded_pools
 from packager.vehicle.errors import TemporaryError, UntrustedError
 from packager.vehicle.metadata_store import NotFoundError
 from packager.vehicle.version import VERSION
@@ -72,7 +73,7 @@ class HttpFetcher:
     Args:
         url: ``http://`` or ``https://``, the part that all paths share.
         sleep: Waits between attempts, seconds.
-        read_timeout_s: Longest silence of the server.
+        read_timeout_s: Longest silence of the server, and longest time until the content of an answer begins.
         on_bytes: Told the number of content bytes of every read, what is skipped included.
     """
 
@@ -90,7 +91,7 @@ class HttpFetcher:
         self._serves_ranges = True
         timeout = urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, read_timeout_s), read=read_timeout_s)
         headers = {"User-Agent": f"packager-vehicle/{VERSION}", "Accept-Encoding": "identity"}
-        self._pool = urllib3.PoolManager(timeout=timeout, retries=False, headers=headers)
+        self._pool = bounded_pools(read_timeout_s, timeout=timeout, retries=False, headers=headers)
 
     def __enter__(self) -> Self:
         return self
