@@ -54,5 +54,7 @@ def sign(role: str, payload: Payload, policy: RolePolicy, signers: Mapping[str, 
         try:
             metadata.sign(signers[name], append=True)
         except (SignerError, TufError, ValueError, OSError) as error:
-            raise KeyMaterialError(f"role {role!r}: key {name!r} can't sign: {error}") from error
+            cause = error.__cause__  # python-tuf wraps what a signer raises
+            hint = cause.hint if isinstance(cause, KeyMaterialError) else ""
+            raise KeyMaterialError(f"role {role!r}: key {name!r} can't sign: {error}", hint) from error
     return metadata.to_bytes(JSONSerializer(compact=True))

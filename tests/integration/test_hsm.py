@@ -247,6 +247,9 @@ def test_wrong_pin_missing_token_and_missing_key_are_told_apart(keys: Path) -> N
         assert answer not in str(caught.value)
         assert str(caught.value).startswith(place)
     open_signer(uri("root-1"), public, pin).sign(b"data")
+    with pytest.raises(KeyMaterialError, match=r"role 'root': key 'root-1' can't sign: .*PinIncorrect") as caught:
+        create_root(read_policy(keys / "policy.toml"), keys, NOW, lambda _: "999999")
+    assert "PIN" in caught.value.hint
 
 
 def test_another_key_behind_the_uri_gives_no_signature(keys: Path) -> None:
