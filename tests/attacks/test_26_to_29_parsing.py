@@ -188,6 +188,14 @@ def test_attack_28_a_field_in_two_forms_is_refused(scene: Scene) -> None:
     scene.recovers()
 
 
+def test_attack_28_a_field_that_the_parser_drops_is_refused(scene: Scene) -> None:
+    signed = scene.next_version("targets")
+    signed["delegations"]["roles"][0]["path_hash_prefixes"] = None
+    scene.replace("targets", sign(signed, scene.repository.signers["targets"]))
+    _refused(scene, "targets", "what was read differs from what was signed")
+    scene.recovers()
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_attack_29_unknown_fields_are_kept_and_signed(scene: Scene, role: str) -> None:
     signed = {**scene.next_version(role), "x-future": {"a": [1, True, None, {"b": "c"}]}}
