@@ -135,6 +135,6 @@ class Journal:
         sequence = cursor.uint(8)
         binding = Binding(*(Digest(bytes(cursor.take(DIGEST_BYTES))) for _ in range(3)))
         position, intent, failures = cursor.uint(4), cursor.uint(4), cursor.uint(1)
-        if binding != self._binding or sequence >= MAX_SEQUENCE or position >= _NO_INTENT:  # no image has as many blocks
-            return None
+        if binding != self._binding or sequence >= MAX_SEQUENCE or position >= _NO_INTENT:
+            return None  # of another update, or damage: no image has as many blocks
         return slot, JournalEntry(sequence, position, None if intent == _NO_INTENT else intent, failures)
