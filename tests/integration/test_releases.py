@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from packager.pipeline.build import load_authority
 from packager.repo import targets_set
 from packager.repo.contents import read_contents
 from packager.repo.repository import Authority, write_metadata
+from packager.vehicle.targets import ImageTarget
 from sample_images.catalogue import CATALOGUE, read_catalogue
 from sample_images.obtaining import obtain
 from sample_images.registry import Registry
@@ -181,6 +183,20 @@ def test_a_role_is_bound_to_its_chain(
     add(workshop, tmp_path, "all-unsigned")
     code, _, err = verify(tmp_path)
     assert (code, "is bound to the supply chain" in err) == (50, True)
+
+
+def test_a_signed_counter_that_the_manifest_does_not_state_is_found(
+    workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify: Callable[[Path], tuple[int, str, str]]
+) -> None:
+    contents = read_contents(workshop / "all-unsigned")
+    targets = {
+        domain: [replace(t, release_counter=9) if isinstance(t, ImageTarget) else t for t in entries]
+        for domain, entries in contents.targets.items()
+    }
+    monkeypatch.setitem(globals(), "read_contents", lambda _: replace(contents, targets=targets))
+    add(workshop, tmp_path, "all-unsigned")
+    code, _, err = verify(tmp_path)
+    assert (code, "its manifest disagrees with signed metadata: release counter 3, expected 9" in err) == (60, True)
 
 
 def test_an_older_release_is_not_added(workshop: Path, tmp_path: Path) -> None:

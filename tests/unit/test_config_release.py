@@ -168,3 +168,18 @@ def test_how_much_may_be_repaired(tmp_path: Path, changes: tuple[tuple[str, str]
 def test_repair_is_a_share_of_the_image(tmp_path: Path, percent: int) -> None:
     change = ("time_share_percent = 100", f"time_share_percent = 100\nrepair_percent = {percent}")
     assert problems(tmp_path, change) == (f"ecu DME: repair_percent: found {percent}, expected 0 to 100",)
+
+
+@pytest.mark.parametrize(
+    ("version", "name"), [("07/2020.45", "07-2020.45"), ("1 b\u00fc+~_", "1-b-+~_"), ("x" * 64, "x" * 64)]
+)
+def test_a_release_has_a_name_that_is_safe_as_a_path(tmp_path: Path, version: str, name: str) -> None:
+    path = tmp_path / "release.toml"
+    path.write_text(RELEASE.replace('version = "07/2020.45"', f'version = "{version}"'))
+    assert read_release(path)[0].id == name
+
+
+@pytest.mark.parametrize("version", ["/1", ".1", "-", "x" * 65])
+def test_a_version_that_makes_no_name_is_refused(tmp_path: Path, version: str) -> None:
+    (found,) = problems(tmp_path, ('version = "07/2020.45"', f'version = "{version}"'))
+    assert f"version: found {version!r}, expected at most 64 characters, a letter or digit first" in found

@@ -255,6 +255,29 @@ def test_the_index_of_patterns_says_what_the_reference_says() -> None:
         assert tree.responsible(path) == expected, path
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "is_read"),
+    [
+        ((["bdc/2/*"], True), ["bdc/1/*"], False),
+        ((["bdc/2/*"], False), ["bdc/1/*"], True),
+        ((["bdc/2/*"], True), ["bdc/1/*", "b*/1/*"], True),
+        ((["bdc/2/*"], True), ["bdc/1/*", "more"], True),
+        ((["bdc/*"], True), ["bdc/1/*"], True),
+        ((["bdc/2/*"], True), None, True),
+    ],
+    ids=["superseded", "not terminating", "wildcard", "another path", "no path of an image", "hash prefixes"],
+)
+def test_a_role_is_left_out_only_if_newer_ones_name_all_of_its_hardware(
+    first: tuple[list[str], bool], second: list[str] | None, is_read: bool
+) -> None:
+    roles = {
+        "new": DelegatedRole("new", [], 1, first[1], first[0]),
+        "old": DelegatedRole("old", [], 1, True, second, None if second else ["a"]),
+    }
+    tree = DelegationTree(Targets(delegations=Delegations({}, roles)), lambda *_: Targets())
+    assert list(tree.roles(superseded=False)) == (["new", "old"] if is_read else ["new"])
+
+
 def test_evidence_of_the_supply_chain_is_nothing_to_install() -> None:
     top = Targets(targets={"chain/1/root.layout": TargetFile(1, {"sha256": "0" * 64}, "chain/1/root.layout")})
     tree = DelegationTree(top, lambda *_: Targets())

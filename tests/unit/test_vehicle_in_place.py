@@ -212,7 +212,8 @@ def test_what_was_begun_is_finished_with_the_full_bundle_of_its_own_release(tmp_
 
 
 @pytest.mark.parametrize("lacks", ["image", "other image", "expired", "missing"])
-def test_a_full_bundle_to_another_image_is_no_way_to_finish(tmp_path: Path, lacks: str) -> None:
+@pytest.mark.parametrize("is_gone", [False, True], ids=["its bundle", "nothing"])
+def test_a_full_bundle_to_another_image_is_no_way_to_finish(tmp_path: Path, lacks: str, is_gone: bool) -> None:
     repository = RepositorySimulator()
     for version, counter, old, new in (("3", 3, NEW, edited(NEW, 5)), ("2", 2, OLD, NEW)):
         repository.delegate(f"eps.{version}", [f"eps/{version}/*"])
@@ -233,6 +234,9 @@ def test_a_full_bundle_to_another_image_is_no_way_to_finish(tmp_path: Path, lack
     car.home.mark_begun(
         car.home.configuration.ecus[0], Begun(bundle, ImageTarget("eps", "2", ImageId.of(NEW), 2, ("eps",)))
     )
+    if is_gone:
+        del repository.contents[bundle.path]
     entry = car.update().ecus[0]
-    assert "finished 2 first" in entry.note
-    assert [path for path, _ in repository.streams if path.startswith("eps/2/")] == [bundle.path]
+    assert ("can't be finished" if is_gone else "finished 2 first") in entry.note
+    assert {path for path, _ in repository.streams if path.startswith("eps/2/")} == {bundle.path}
+    assert car.slot("EPS") == edited(NEW, 5)
