@@ -98,8 +98,14 @@ def verify_exported(directory: Path, trusted: TrustedMetadata, chains: Mapping[s
             _verify_summary(directory / _TARGETS, name, role, images, chains[release], gate)
     for release, chain in chains.items():
         path = directory / CHAIN / release / SBOM_NAME
-        check_sbom(_read(path), str(path), listed[release])
+        check_sbom(_read(path), str(path), {**_images_of(chain), **listed[release]})
         _verify_provenance(directory / EVIDENCE / release, chain)
+
+
+def _images_of(chain: VerifiedChain) -> dict[str, Digest]:
+    """Return the new images of a release, also those whose hardware has a newer release by now: each has its bundles."""
+    paths = {f"{path.rpartition('/')[0]}/{IMAGE}" for path in chain.targets}
+    return {path: chain.images[f"images/{path}"] for path in paths}
 
 
 def _images(role: Targets) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from packager.config.policy import read_policy
 from packager.config.release import read_release
 from packager.model.errors import RepositoryError
 from packager.pipeline.build import load_authority
+from packager.pipeline.gate import approve_release
 from packager.repo import targets_set
-from packager.repo.contents import read_contents
+from packager.repo.contents import Contents, read_contents
 from packager.repo.repository import Authority, write_metadata
 from packager.vehicle.targets import ImageTarget
 from sample_images.catalogue import CATALOGUE, read_catalogue
@@ -71,10 +72,12 @@ def authority_of(place: Path) -> Authority:
 
 
 def add(place: Path, repository: Path, unsigned: str) -> None:
-    """Sign a release that was built and put it into a repository."""
-    contents = read_contents(place / unsigned)
-    for folder in ("repo", "chain"):
-        shutil.copytree(place / unsigned / folder, repository / folder, dirs_exist_ok=True)
+    """Approve and sign a release that was built, and put it into a repository."""
+    handed_over = shutil.copytree(place / unsigned, repository.parent / f"{repository.name}-{unsigned}")
+    approve_release(handed_over, authority_of(place), ISSUED_AT)
+    contents = read_contents(handed_over)
+    for folder in ("repo", "chain", "evidence"):
+        shutil.copytree(handed_over / folder, repository / folder, dirs_exist_ok=True)
     write_metadata(repository / "repo/metadata", authority_of(place), contents, ISSUED_AT)
 
 
@@ -109,8 +112,10 @@ def test_a_build_machine_needs_no_key_of_the_repository(workshop: Path) -> None:
     assert build(workshop, "all.toml", "signed") == 0
     signed, unsigned = files(workshop / "signed"), files(workshop / "all-unsigned")
     metadata = {name for name in signed if name.startswith("repo/metadata/")}
+    summaries = {name for name in signed if name.startswith("repo/targets/summary/")}
     assert metadata
-    assert set(unsigned) == set(signed) - metadata
+    assert summaries
+    assert set(unsigned) == set(signed) - metadata - summaries
     assert {name for name in unsigned if unsigned[name] != signed[name]} == {"measurements.json"}
     assert build(workshop, "all.toml", "no", keys="build-keys") == 30
     assert not (workshop / "no").exists()
@@ -118,8 +123,8 @@ def test_a_build_machine_needs_no_key_of_the_repository(workshop: Path) -> None:
 
 def test_what_was_built_elsewhere_is_signed_to_the_same_bytes(workshop: Path, tmp_path: Path) -> None:
     assert (workshop / "signed").exists() or build(workshop, "all.toml", "signed") == 0
-    add(workshop, tmp_path, "all-unsigned")
-    assert files(tmp_path / "repo") == files(workshop / "signed" / "repo")
+    add(workshop, tmp_path / "out", "all-unsigned")
+    assert files(tmp_path / "out/repo") == files(workshop / "signed" / "repo")
 
 
 def test_a_build_without_a_functionary_s_key_is_refused(workshop: Path, tmp_path: Path) -> None:
@@ -180,28 +185,33 @@ def test_a_role_is_bound_to_its_chain(
         return {} if change == "none" else bound
 
     monkeypatch.setattr(targets_set, "binding", other)
-    add(workshop, tmp_path, "all-unsigned")
-    code, _, err = verify(tmp_path)
+    add(workshop, tmp_path / "out", "all-unsigned")
+    code, _, err = verify(tmp_path / "out")
     assert (code, "is bound to the supply chain" in err) == (50, True)
 
 
 def test_a_signed_counter_that_the_manifest_does_not_state_is_found(
     workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify: Callable[[Path], tuple[int, str, str]]
 ) -> None:
-    contents = read_contents(workshop / "all-unsigned")
-    targets = {
-        domain: [replace(t, release_counter=9) if isinstance(t, ImageTarget) else t for t in entries]
-        for domain, entries in contents.targets.items()
-    }
-    monkeypatch.setitem(globals(), "read_contents", lambda _: replace(contents, targets=targets))
-    add(workshop, tmp_path, "all-unsigned")
-    code, _, err = verify(tmp_path)
+    real = read_contents
+
+    def other(release_dir: Path) -> Contents:
+        contents = real(release_dir)
+        targets = {
+            domain: [replace(t, release_counter=9) if isinstance(t, ImageTarget) else t for t in entries]
+            for domain, entries in contents.targets.items()
+        }
+        return replace(contents, targets=targets)
+
+    monkeypatch.setitem(globals(), "read_contents", other)
+    add(workshop, tmp_path / "out", "all-unsigned")
+    code, _, err = verify(tmp_path / "out")
     assert (code, "its manifest disagrees with signed metadata: release counter 3, expected 9" in err) == (60, True)
 
 
 def test_an_older_release_is_not_added(workshop: Path, tmp_path: Path) -> None:
-    add(workshop, tmp_path, "fix-unsigned")
-    before = files(tmp_path / "repo/metadata")
+    add(workshop, tmp_path / "out", "fix-unsigned")
+    before = files(tmp_path / "out/repo/metadata")
     with pytest.raises(RepositoryError, match=r"release counter 3, but 'dme-small/1\.2\.1/image' with 4 is in force"):
-        add(workshop, tmp_path, "all-unsigned")
-    assert files(tmp_path / "repo/metadata") == before
+        add(workshop, tmp_path / "out", "all-unsigned")
+    assert files(tmp_path / "out/repo/metadata") == before

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from packager.repo.repository import load_metadata, write_metadata
-from tests.release_series import DOMAINS, Series, Served, car_reads, fresh_car, make_authority
+from tests.release_series import DOMAINS, Series, Served, car_reads, fresh_car, make_authority, summaries_of
 
 PREVIOUS: Final = 10
 GOAL_BYTES: Final = 300_000
@@ -28,6 +28,7 @@ def main() -> None:
         f"  verify all                     {found['verify_s']:8.2f} s   goal for both: under {GOAL_S} s\n"
         f"  a car checks its newest        {found['car_s']:8.2f} s\n"
         f"  one role of a release          {found['role_bytes']:8,} bytes\n"
+        f"  the release gate's summaries   {found['summary_bytes']:8,} bytes\n"
         f"  all metadata                   {found['repository_bytes']:8,} bytes\n"
         f"one car of {options.hardware_ids} ECUs reads for a release (goal: under {GOAL_BYTES:,} bytes)"
     )
@@ -65,7 +66,7 @@ def _measure(series: Series, versions: int) -> dict[str, Any]:
             start_s = time.perf_counter()
             write_metadata(directory, authority, contents, now)
             published_s += (time.perf_counter() - start_s) * (number <= versions)
-            served = Served({path.name: path.read_bytes() for path in directory.iterdir()})
+            served = Served({path.name: path.read_bytes() for path in directory.iterdir()}, summaries_of(contents))
             if number == versions:
                 start_s = time.perf_counter()
                 load_metadata(served.files, authority.root, now).delegations.everything(superseded=True)
@@ -76,18 +77,20 @@ def _measure(series: Series, versions: int) -> dict[str, Any]:
                 start_s = time.perf_counter()
                 reads = {"fresh": car_reads(served, fresh, series, now)}
                 car_s = time.perf_counter() - start_s
-                reads["daily"] = car_reads(served, fresh, series, now)
+                reads["daily"] = car_reads(served, fresh, series, now, installs=False)
                 if number > 1:
                     reads["following"] = car_reads(served, known, series, now)
                 cars[number - 1] = reads
             if number == PREVIOUS:
                 car_reads(served, known, series, now)
+        summary_bytes = sum(map(len, served.summaries.values()))
         role_bytes = len(served.files[f"1.{DOMAINS[0]}.{contents.release}.json"])
     return {
         "publish_s": published_s,
         "verify_s": verified_s,
         "car_s": car_s,
         "role_bytes": role_bytes,
+        "summary_bytes": summary_bytes,
         "repository_bytes": repository_bytes,
         "cars": cars,
     }

@@ -12,10 +12,8 @@ from packager.pipeline.bound_chain import verify_chains
 from packager.repo.contents import Contents
 from packager.repo.repository import Authority, load_metadata, sign_metadata
 from packager.supplychain.chain import VerifiedChain
-from packager.supplychain.intoto import ReleaseId
 from packager.vehicle.identity import Digest
-from packager.vehicle.targets import BundleTarget, ImageTarget
-from tests.release_series import Series, make_authority
+from tests.release_series import Series, make_authority, proven_by
 
 SERIES = Series.of(hardware_ids=5, olds=1)
 NOW = SERIES.issued_at(2)
@@ -24,18 +22,6 @@ NOW = SERIES.issued_at(2)
 @pytest.fixture(scope="module")
 def authority() -> Authority:
     return make_authority()
-
-
-def proven_by(contents: Contents) -> VerifiedChain:
-    targets = [target for targets in contents.targets.values() for target in targets]
-    return VerifiedChain(
-        ReleaseId("OS", contents.release, Digest.of(b"")),
-        {},
-        {f"images/{t.path}": t.image.digest for t in targets if isinstance(t, ImageTarget)},
-        {t.path: t.digest for t in targets if isinstance(t, BundleTarget)},
-        {},
-        {},
-    )
 
 
 def only(contents: Contents, *domains: str) -> Contents:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from packager.repo.repository import Authority, load_metadata, write_metadata
-from tests.release_series import DOMAINS, Series, Served, car_reads, fresh_car, make_authority
+from tests.release_series import DOMAINS, Series, Served, car_reads, fresh_car, make_authority, summaries_of
 
 SERIES = Series.of(hardware_ids=100, olds=5)
 RELEASES = 11
@@ -24,23 +24,21 @@ def repository(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -
     directory = tmp_path_factory.mktemp("repository")
     states = []
     for number in range(1, RELEASES + 1):
-        write_metadata(directory, authority, SERIES.release(number, authority), SERIES.issued_at(number))
-        states.append({path.name: path.read_bytes() for path in directory.iterdir()})
-    return lambda number: Served(dict(states[number - 1]))
+        contents = SERIES.release(number, authority)
+        write_metadata(directory, authority, contents, SERIES.issued_at(number))
+        states.append(({path.name: path.read_bytes() for path in directory.iterdir()}, summaries_of(contents)))
+    return lambda number: Served(dict(states[number - 1][0]), states[number - 1][1])
 
 
 def test_a_car_reads_its_newest_release_alone(authority: Authority, repository: Callable[[int], Served]) -> None:
     alone, crowded = repository(1), repository(RELEASES)
     first = car_reads(alone, fresh_car(authority), SERIES, SERIES.issued_at(1))
     eleventh = car_reads(crowded, fresh_car(authority), SERIES, SERIES.issued_at(RELEASES))
-    assert sorted(crowded.read) == sorted(
-        [
-            "timestamp.json",
-            "11.snapshot.json",
-            "11.targets.json",
-            *(f"1.{domain}.07-2020.11.json" for domain in DOMAINS),
-        ]
-    )
+    assert set(crowded.read_bytes_of) == {
+        *("timestamp.json", "11.snapshot.json", "11.targets.json"),
+        *(f"1.{domain}.07-2020.11.json" for domain in DOMAINS),
+        *(f"summary/{domain}.07-2020.11.json" for domain in DOMAINS),
+    }
     assert first < eleventh < CAR_BYTES
     assert eleventh - first < 5_000 * (RELEASES - 1), "what a release costs a car that does not need it"
 
@@ -48,8 +46,8 @@ def test_a_car_reads_its_newest_release_alone(authority: Authority, repository: 
 def test_a_daily_refresh_reads_the_timestamp_alone(authority: Authority, repository: Callable[[int], Served]) -> None:
     storage, served = fresh_car(authority), repository(RELEASES)
     car_reads(served, storage, SERIES, SERIES.issued_at(RELEASES))
-    assert car_reads(served, storage, SERIES, SERIES.issued_at(RELEASES)) < 1000
-    assert list(served.read) == ["timestamp.json"]
+    assert car_reads(served, storage, SERIES, SERIES.issued_at(RELEASES), installs=False) < 1000
+    assert list(served.read_bytes_of) == ["timestamp.json"]
 
 
 def test_a_new_release_costs_a_car_that_knows_the_one_before_no_more(
