@@ -1,9 +1,13 @@
 """A release as its supply chain sees it, without any image: for tests that break it."""
 
-from collections.abc import Mapping
+import base64
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
+from in_toto.models.metadata import Envelope
 from securesystemslib.signer import CryptoSigner, Key, Signer
 
 from packager.model.policy import KeyPolicy, RolePolicy
@@ -61,6 +65,7 @@ class Build:
     policy: KeyPolicy = POLICY
     release: ReleaseId = field(default_factory=lambda: ReleaseId("OS 7.0", "07/2020.45", DESCRIPTION))
     command: tuple[str, ...] = ("packager", "build")
+    commands: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def layout(self) -> SignedLayout:
         return make_layout(self.policy, KEYS, SIGNERS, self.release, self.olds, NOW)
@@ -71,13 +76,13 @@ class Build:
             self.materials[step],
             self.products[step],
             self.signers[signer or step],
-            command=self.command,
+            command=self.commands.get(step, self.command),
             tools={"bsdiff4": "1.3.2"},
         )
 
     def files(self) -> dict[str, bytes]:
         files = {"root.layout": self.layout().data}
-        for step in STEPS:
+        for step in self.policy.steps:
             for name in self.policy.steps[step].keys:
                 files[link_name(step, KEYS[name].keyid)] = self.link(step, name)
         return files
@@ -120,3 +125,35 @@ def make_build(ecus: int = 2, olds: int = 2, release: object = "7.0") -> Build:
         },
         olds=starts,
     )
+
+
+def edit_payload(data: bytes, change: Callable[[dict[str, Any]], None], signer: Signer | None = None) -> bytes:
+    """Change what an envelope says; with `signer`, sign it again."""
+    value = json.loads(data)
+    payload = json.loads(base64.b64decode(value["payload"]))
+    change(payload)
+    raw = json.dumps(payload, sort_keys=True).encode()
+    if signer is None:
+        value["payload"] = base64.b64encode(raw).decode()
+        return json.dumps(value).encode()
+    envelope = Envelope(raw, value["payloadType"], {})
+    envelope.create_signature(signer)
+    return json.dumps(envelope.to_dict()).encode()
+
+
+def with_front(build: Build, *steps: str) -> Build:
+    """Return a build whose new images come from steps of the company's own, each of which makes all of them anew."""
+    new = [name for name in build.products[COLLECT] if "/new/" in name]
+    used = {"input/sources.tar": digest("sources")}
+    for step in steps:
+        SIGNERS.setdefault(step, CryptoSigner.generate_ed25519())
+        KEYS.setdefault(step, SIGNERS[step].public_key)
+        build.signers[step] = SIGNERS[step]
+        build.materials[step] = dict(used)
+        is_last = step == steps[-1]
+        used = {name: build.products[COLLECT][name] if is_last else digest(step, name) for name in new}
+        build.products[step] = dict(used)
+    build.materials[COLLECT] = {name: build.products[COLLECT][name] for name in new}
+    front = {step: RolePolicy((step,), 1, 90) for step in steps}
+    build.policy = replace(build.policy, steps={**front, **build.policy.steps})
+    return build

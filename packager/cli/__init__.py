@@ -5,6 +5,7 @@ import sys
 import click
 
 from packager.cli.build import build
+from packager.cli.chain import chain
 from packager.cli.failure import end, run
 from packager.cli.files import apply, diff, inspect
 from packager.cli.keys import keys
@@ -23,7 +24,7 @@ def packager() -> None:
     """Make delta updates for cars: diff, bundle, sign, verify."""
 
 
-for command in (build, diff, apply, inspect, verify, keys):
+for command in (build, diff, apply, inspect, verify, keys, chain):
     packager.add_command(command)
 
 

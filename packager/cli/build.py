@@ -21,6 +21,7 @@ from packager.pipeline.collect import collect
 from packager.pipeline.report import LINKS_MBIT_PER_S, car_totals, seconds_over
 from packager.pipeline.staging import check_place
 from packager.pipeline.workers import processes
+from packager.supplychain.front import read_links
 
 STARTS = {"previous": "from the previous images", "oldest": "from the oldest images", "none": "from full bundles"}
 
@@ -47,6 +48,11 @@ STARTS = {"previous": "from the previous images", "oldest": "from the oldest ima
 @click.option(
     "--unsigned", is_flag=True, help="Leave the metadata to those who hold its keys; sign the supply chain alone."
 )
+@click.option(
+    "--links",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory with the links of the policy's own steps, which packager chain run leaves.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan; write nothing.")
 @JSON
 def build(
@@ -58,6 +64,7 @@ def build(
     effort: int,
     issued_at: datetime | None,
     unsigned: bool,
+    links: Path | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -78,7 +85,7 @@ def build(
     if dry_run:
         _show_plan(output, release, plan)
         return
-    request = Request(release, description, plan, authority, time, out, effort, not unsigned)
+    request = Request(release, description, plan, authority, time, out, effort, not unsigned, read_links(links))
     with processes(jobs) as executor:
         bundles = make_release(request, executor, output.progress)
     _show_release(output, release, bundles, out, is_signed=not unsigned)

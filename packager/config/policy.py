@@ -1,5 +1,6 @@
 """Reads the key policy: who signs what, thresholds and life times. Does not look at any key."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,12 @@ def read_policy(path: Path) -> KeyPolicy:
     problems: list[str] = []
     top = Table(values, "", problems)
     layout = _read_role(top, "layout")
+    commands: dict[str, tuple[str, ...]] = {}
+    steps = {}
+    for name, table in top.table("steps").children():
+        if words := _read_command(table):
+            commands[name] = words
+        steps[name] = _read_keys(table, layout.expires_days)
     policy = KeyPolicy(
         demo=top.boolean("demo"),
         root=_read_role(top, "root"),
@@ -39,9 +46,10 @@ def read_policy(path: Path) -> KeyPolicy:
         timestamp=_read_role(top, "timestamp"),
         domains={name: _read_keys(table) for name, table in top.table("domains").children()},
         layout=layout,
-        steps={name: _read_keys(table, layout.expires_days) for name, table in top.table("steps").children()},
+        steps=steps,
         schemes=top.table("schemes", optional=True).texts(),
         gate=_read_keys(top.table("gate"), layout.expires_days) if "gate" in values else None,
+        commands=commands,
     )
     top.end()
     problems.extend(
@@ -79,6 +87,15 @@ def _read_keys(table: Table, expires_days: int | None = None) -> RolePolicy:
         expires_days = table.integer("expires_days", least=1, most=MAX_EXPIRES_DAYS)
     table.end()
     return RolePolicy(keys, threshold, expires_days)
+
+
+def _read_command(table: Table) -> tuple[str, ...]:
+    text = table.text("command", default="")
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        table.problem(f"command: found {text!r}: {error}; expected words as a shell splits them")
+        return ()
 
 
 def _find_wrong_schemes(policy: KeyPolicy) -> Iterator[str]:

@@ -47,9 +47,10 @@ class KeyPolicy:
         timestamp: TUF timestamp.
         domains: Delegated targets role per domain.
         layout: Owner of the in-toto layout.
-        steps: Functionaries per in-toto step.
+        steps: Functionaries per in-toto step, in order; steps of the company's own are performed before those of a build.
         schemes: Signature scheme per key; a key that is not listed may be of any, and is made with the default one.
         gate: The release gate, which verifies the supply chain and says so to the cars; None for a repository that says nothing.
+        commands: What a step of the company's own must run, by its name; a step that is not listed may run anything.
     """
 
     demo: bool
@@ -62,6 +63,7 @@ class KeyPolicy:
     steps: Mapping[str, RolePolicy]
     schemes: Mapping[str, str] = field(default_factory=dict)
     gate: RolePolicy | None = None
+    commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def roles(self) -> dict[str, RolePolicy]:
         """Return every role under a name for people, those of TUF first."""

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +44,7 @@ from packager.supplychain.steps import (
     DIFF,
     PUBLISH,
     SELF_CHECK,
+    STEPS,
     alignment_artifact,
     image_artifact,
     rebuilt_artifact,
@@ -71,6 +72,7 @@ class Request:
         out: Where the release goes.
         effort: 1 (fast) to 9 (small).
         is_signed: Whether metadata is signed, too; else what is to be signed is left for those who hold the keys.
+        links: Of the company's own steps before the build, by file name.
     """
 
     release: Release
@@ -81,6 +83,7 @@ class Request:
     out: Path
     effort: int
     is_signed: bool = True
+    links: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def load_authority(
@@ -105,7 +108,7 @@ def load_authority(
         KeyMaterialError: A key is missing or unfit.
     """
     check_hardware(policy, _hardware(release))
-    roles = [policy.layout, *policy.steps.values()]
+    roles = [policy.layout, *(policy.steps[name] for name in STEPS if name in policy.steps)]
     if is_signed:
         roles += [policy.targets, policy.snapshot, policy.timestamp, *policy.domains.values()]
         roles += [policy.gate] if policy.gate else []
@@ -128,10 +131,10 @@ def make_release(request: Request, executor: Executor, progress: Progress) -> Se
         PackagerError: Any step failed; nothing appears at ``request.out``.
     """
     tools = tool_versions()
-    evidence = Evidence(request.authority, tools)
+    evidence = Evidence(request.authority, tools, request.links)
     images = {_image_name(image): image.image.digest for image in request.plan.images}
     with staging(request.out) as stage:
-        with evidence.step(COLLECT, {}) as products:
+        with evidence.step(COLLECT, evidence.supplied(_new_images(request))) as products:
             products |= {DESCRIPTION: request.description, **images}
         with evidence.step(DIFF, {COLLECT: images}) as products:
             alignments = _align(request, stage, executor, progress)
@@ -279,6 +282,10 @@ def tool_versions() -> dict[str, str]:
 
 def _old(built: BuiltBundle) -> Digest | None:
     return None if built.job.old is None else built.job.old.image.digest
+
+
+def _new_images(request: Request) -> dict[str, Digest]:
+    return {_image_name(job.new): job.new.image.digest for job in request.plan.jobs if job.old is None}
 
 
 def _image_name(image: CollectedImage) -> str:

@@ -6,12 +6,14 @@ from datetime import datetime
 
 from securesystemslib.signer import Signer
 
-from packager.model.errors import KeyMaterialError
+from packager.model.errors import KeyMaterialError, SupplyChainError
 from packager.repo.contents import Chain
 from packager.repo.repository import Authority
 from packager.supplychain.chain import LAYOUT_NAME, VerifiedChain, verify_chain
 from packager.supplychain.envelope import verify_previous
+from packager.supplychain.front import read_front, require_made
 from packager.supplychain.intoto import ReleaseId, link_name, make_layout, record_link
+from packager.supplychain.steps import STEPS, check_steps
 from packager.vehicle.identity import Digest
 
 
@@ -21,12 +23,43 @@ class Evidence:
     Args:
         authority: Keys and policy; the functionaries' private keys are among its signers.
         tools: Versions of what the bytes depend on.
+        front: Links of the company's own steps before the build, by file name.
     """
 
-    def __init__(self, authority: Authority, tools: Mapping[str, str]) -> None:
+    def __init__(
+        self, authority: Authority, tools: Mapping[str, str], front: Mapping[str, bytes] | None = None
+    ) -> None:
         self._authority = authority
         self._tools = tools
+        self._front = dict(front or {})
         self._links: dict[str, dict[str, bytes]] = {}
+
+    def supplied(self, images: Mapping[str, Digest]) -> dict[str, dict[str, Digest]]:
+        """Hold the new images against the links of the company's own steps.
+
+        Args:
+            images: Digests by artifact name.
+
+        Returns:
+            What to begin with, by the step that made it last; nothing if the policy has no steps before the build.
+
+        Raises:
+            SupplyChainError: A link does not hold or is missing, or an image is not what the last step made.
+        """
+        policy, keys = self._authority.policy, self._authority.keys
+        steps = check_steps(policy)[: -len(STEPS)]
+        if not steps:
+            if self._front:
+                raise SupplyChainError(
+                    f"links: found {min(self._front)}, expected none: the policy has no steps before the build",
+                    hint="add the step to the policy",
+                )
+            return {}
+        front = read_front(policy, keys, self._front, steps)
+        for step in steps:
+            names = [link_name(step, keys[key].keyid) for key in policy.steps[step].keys]
+            self._links[step] = {name: self._front[name] for name in names if name in self._front}
+        return require_made(images, front)
 
     @contextmanager
     def step(self, name: str, used: Mapping[str, Mapping[str, Digest]]) -> Iterator[dict[str, Digest]]:

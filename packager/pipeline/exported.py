@@ -20,6 +20,7 @@ from packager.supplychain.sbom import SBOM_NAME, check_sbom
 from packager.supplychain.steps import DESCRIPTION, image_artifact
 from packager.supplychain.summary import check_summary
 from packager.vehicle.identity import SHA256, Digest
+from packager.vehicle.metadata_json import digest_of
 from packager.vehicle.metadata_store import TrustedMetadata
 from packager.vehicle.profile import UpdateProfile
 from packager.vehicle.summary import Gate, read_gate
@@ -89,23 +90,15 @@ def verify_exported(directory: Path, trusted: TrustedMetadata, chains: Mapping[s
         SupplyChainError: A file is missing, left over, damaged, or says something else; the message names it.
     """
     gate = read_gate(trusted.targets)
-    listed: dict[str, dict[str, Digest]] = {release: {} for release in chains}
     for name, role in trusted.delegations.roles(superseded=False).items():
         _, release = split_role_name(name)
-        images = {path: Digest.from_hex(entry.hashes[SHA256]) for path, entry in _images(role).items()}
-        listed[release] |= images
+        images = {path: digest_of(entry.hashes, f"target {path!r}") for path, entry in _images(role).items()}
         if gate is not None:
             _verify_summary(directory / _TARGETS, name, role, images, chains[release], gate)
     for release, chain in chains.items():
         path = directory / CHAIN / release / SBOM_NAME
-        check_sbom(_read(path), str(path), {**_images_of(chain), **listed[release]})
+        check_sbom(_read(path), str(path), chain.new_images)
         _verify_provenance(directory / EVIDENCE / release, chain)
-
-
-def _images_of(chain: VerifiedChain) -> dict[str, Digest]:
-    """Return the new images of a release, also those whose hardware has a newer release by now: each has its bundles."""
-    paths = {f"{path.rpartition('/')[0]}/{IMAGE}" for path in chain.targets}
-    return {path: chain.images[f"images/{path}"] for path in paths}
 
 
 def _images(role: Targets) -> dict[str, Any]:

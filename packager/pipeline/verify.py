@@ -89,16 +89,38 @@ def verify_release(
         VerificationError: Bundles could not be verified because an old image is missing; the message lists them.
         ResourceError: A file can't be read.
     """
+    targets, chains = verify_evidence(directory, root, now)
+    offered = tuple(target for target in targets if isinstance(target, ImageTarget))
+    bundles = tuple(target for target in targets if isinstance(target, BundleTarget))
+    _apply_all(directory / "repo" / TARGETS, offered, bundles, images, on_bundle)
+    return VerifiedRelease(chains, offered, bundles)
+
+
+def verify_evidence(
+    directory: Path, root: bytes, now: datetime
+) -> tuple[list[ImageTarget | BundleTarget], dict[str, VerifiedChain]]:
+    """Verify all but the bundles themselves: metadata, supply chains, and what is said of them.
+
+    Args:
+        directory: The release.
+        root: The root metadata that is trusted.
+        now: Time to judge expiry by.
+
+    Returns:
+        What cars read, and what the supply chains prove, by release id, newest first.
+
+    Raises:
+        UntrustedError: Metadata does not hold or has expired.
+        SupplyChainError: A chain or what is said of it does not hold; the message names the file.
+        ResourceError: A file can't be read.
+    """
     trusted = load_repository(directory / "repo", root, now)
     targets = trusted.delegations.everything()
     chains = verify_chains(directory / CHAIN, trusted, targets, now)
     if not chains:
         raise UntrustedError(f"repository {directory}: has no release, expected at least one")
     verify_exported(directory, trusted, chains)
-    offered = tuple(target for target in targets if isinstance(target, ImageTarget))
-    bundles = tuple(target for target in targets if isinstance(target, BundleTarget))
-    _apply_all(directory / "repo" / TARGETS, offered, bundles, images, on_bundle)
-    return VerifiedRelease(chains, offered, bundles)
+    return targets, chains
 
 
 def load_repository(repo: Path, root: bytes, now: datetime) -> TrustedMetadata:

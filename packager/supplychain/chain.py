@@ -1,6 +1,6 @@
 """Verifies the whole supply chain of a release: layout, links, the rules between them, and that all is about this release."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,8 @@ from packager.supplychain.steps import (
     PUBLISH,
     SELF_CHECK,
     STEPS,
+    is_front,
+    last_makers,
 )
 from packager.vehicle.identity import SHA256, Digest
 from packager.vehicle.targets import BUNDLE_SUFFIX, FULL
@@ -36,10 +38,12 @@ class Functionaries:
     Attributes:
         keys: Different ones.
         threshold: How many of them must say the same.
+        command: What they must run; empty for anything.
     """
 
     keys: tuple[Key, ...]
     threshold: int
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,11 @@ class VerifiedChain:
     targets: Mapping[str, Digest]
     files: Mapping[str, Digest]
     functionaries: Mapping[str, Functionaries]
+
+    @property
+    def new_images(self) -> dict[str, Digest]:
+        """Digests of the images that the release's bundles rebuild, by target path."""
+        return {name.removeprefix("images/"): self.images[name] for name in {_image_of(path) for path in self.targets}}
 
 
 def read_chain(directory: Path) -> dict[str, bytes]:
@@ -123,8 +132,11 @@ def _check_layout(layout: Mapping[str, Any], now: datetime) -> ReleaseId:
         if layout["inspect"]:
             raise SupplyChainError("layout: found inspections, expected none: they would run commands")
         names = tuple(step["name"] for step in layout["steps"])
-        if names != STEPS:
-            raise SupplyChainError(f"layout: found steps {', '.join(map(str, names))}, expected {', '.join(STEPS)}")
+        front = names[: -len(STEPS)]
+        if names[-len(STEPS) :] != STEPS or not all(map(is_front, front)) or len(set(front)) != len(front):
+            raise SupplyChainError(
+                f"layout: found steps {', '.join(map(str, names))}, expected {', '.join(STEPS)}, after steps of the company's own"
+            )
         for step in layout["steps"]:
             if type(step["threshold"]) is not int or not 1 <= step["threshold"] <= len(step["pubkeys"]):
                 raise SupplyChainError(
@@ -142,33 +154,49 @@ def _check_layout(layout: Mapping[str, Any], now: datetime) -> ReleaseId:
 def _read_functionaries(layout: Mapping[str, Any], step: Mapping[str, Any]) -> Functionaries:
     keys = tuple(_read_key(layout, keyid) for keyid in step["pubkeys"])
     check_different(f"step {step['name']!r}", keys)
-    return Functionaries(keys, step["threshold"])
+    return Functionaries(keys, step["threshold"], COMMAND if step["name"] in STEPS else tuple(step["expected_command"]))
+
+
+def verify_step(name: str, who: Functionaries, files: Mapping[str, bytes]) -> tuple[VerifiedLink, tuple[str, ...]]:
+    """Verify all links of one step. One that does not hold breaks the chain even where enough others are there.
+
+    Args:
+        name: The step.
+        who: Its functionaries.
+        files: Links by file name; those of other steps are not looked at.
+
+    Returns:
+        The link of the first functionary, and the names of all files that belong to the step.
+
+    Raises:
+        SupplyChainError: Too few links, one that does not hold, another command than the step's, or functionaries who disagree.
+    """
+    by_file = {link_name(name, key.keyid): key for key in who.keys}
+    present = tuple(file for file in by_file if file in files)
+    if len(present) < who.threshold:
+        raise SupplyChainError(
+            f"step {name!r}: found {len(present)} links, expected {who.threshold} of {', '.join(by_file)}",
+            hint="the step was not performed, or by somebody whom the layout does not name",
+        )
+    verified = [verify_link(files[file], name, [by_file[file]]) for file in present]
+    for link in verified:
+        if who.command and link.command != who.command:
+            raise SupplyChainError(
+                f"step {name!r}: found command {' '.join(link.command)!r}, expected {' '.join(who.command)!r}"
+            )
+        if (link.materials, link.products) != (verified[0].materials, verified[0].products):
+            raise SupplyChainError(
+                f"step {name!r}: its functionaries {verified[0].keyid} and {link.keyid} disagree on its artifacts"
+            )
+    return verified[0], present
 
 
 def _verify_links(functionaries: Mapping[str, Functionaries], files: Mapping[str, bytes]) -> dict[str, VerifiedLink]:
-    """Verify every link by itself. A link that does not hold breaks the chain even where enough others are there."""
     links = {}
     expected: set[str] = set()
     for name, who in functionaries.items():
-        by_file = {link_name(name, key.keyid): key for key in who.keys}
-        present = [file for file in by_file if file in files]
-        if len(present) < who.threshold:
-            raise SupplyChainError(
-                f"step {name!r}: found {len(present)} links, expected {who.threshold} of {', '.join(by_file)}",
-                hint="the step was not performed, or by somebody whom the layout does not name",
-            )
+        links[name], present = verify_step(name, who, files)
         expected.update(present)
-        verified = [verify_link(files[file], name, [by_file[file]]) for file in present]
-        for link in verified:
-            if link.command != COMMAND:
-                raise SupplyChainError(
-                    f"step {name!r}: found command {' '.join(link.command)!r}, expected {' '.join(COMMAND)!r}"
-                )
-            if (link.materials, link.products) != (verified[0].materials, verified[0].products):
-                raise SupplyChainError(
-                    f"step {name!r}: its functionaries {verified[0].keyid} and {link.keyid} disagree on its artifacts"
-                )
-        links[name] = verified[0]
     unexpected = sorted(set(files) - expected)
     if unexpected:
         raise SupplyChainError(
@@ -203,6 +231,7 @@ def _check_release(
             hint="layout and links are of different releases",
         )
     bundles = links[BUNDLE].products
+    _check_front(links, {_image_of(name) for name in bundles})
     for step in (SELF_CHECK, PUBLISH):
         _same(step, "bundles", _with_prefix(links[step].materials, "bundles"), bundles)
     images = {name: digest for name, digest in collected.items() if name != DESCRIPTION}
@@ -214,12 +243,37 @@ def _check_release(
     return images, targets
 
 
+def _check_front(links: Mapping[str, VerifiedLink], new: Iterable[str]) -> None:
+    """Check that every new image was collected as the last front step left it; rules would take it from any, or from none."""
+    front = {step: link.products for step, link in links.items() if step not in STEPS}
+    if not front:
+        return
+    makers = last_makers(front, new)
+    for name in sorted(new):
+        made = front[makers[name]][name] if name in makers else None
+        found = links[COLLECT].materials.get(name)
+        if made is None or found != made or links[COLLECT].products.get(name) != made:
+            raise SupplyChainError(
+                f"step {COLLECT!r}: {name}: found {found or 'nothing'}, expected {made or 'a product of ' + ', '.join(front)}"
+                + (f" by step {makers[name]!r}" if name in makers else ""),
+                hint="a new image must come from the steps before the build",
+            )
+    for step, link in links.items():
+        earlier = dict(list(front.items())[: list(front).index(step)]) if step in front else {}
+        for name, step_before in last_makers(earlier, link.materials).items():
+            if front[step_before][name] != link.materials[name]:
+                raise SupplyChainError(
+                    f"step {step!r}: {name}: used {link.materials[name]}, step {step_before!r} made {front[step_before][name]}"
+                )
+
+
 def _with_prefix(artifacts: Mapping[str, Digest], prefix: str) -> dict[str, Digest]:
     return {name: digest for name, digest in artifacts.items() if name.startswith(f"{prefix}/")}
 
 
 def _image_of(bundle: str) -> str:
-    _, hardware_id, version, _ = bundle.split("/")
+    """Return the artifact name of the image that a bundle, by artifact name or target path, makes."""
+    hardware_id, version, _ = bundle.split("/")[-3:]
     return f"images/{hardware_id}/{version}/image"
 
 

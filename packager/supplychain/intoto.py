@@ -37,6 +37,7 @@ from packager.supplychain.steps import (
     STEPS,
     check_artifacts,
     check_steps,
+    is_front,
     material_rules,
     old_name,
     product_rules,
@@ -108,8 +109,10 @@ def record_link(
         SupplyChainError: The step or an artifact name is unknown.
         KeyMaterialError: The signer can't sign.
     """
-    if step not in STEPS:
-        raise SupplyChainError(f"step {step!r}: is unknown; the steps are {', '.join(STEPS)}")
+    if step not in STEPS and not is_front(step):
+        raise SupplyChainError(
+            f"step {step!r}: is unknown; the steps are {', '.join(STEPS)}, and the company's own in lower case"
+        )
     check_artifacts(f"step {step!r}", materials)
     check_artifacts(f"step {step!r}", products)
     link = Link(
@@ -145,7 +148,8 @@ def make_layout(
         KeyMaterialError: Fewer owners than the threshold are at hand.
         SupplyChainError: Two functionaries of a step can't be told apart, or `issued_at` is of another form.
     """
-    check_steps(policy)
+    order = check_steps(policy)
+    front = order[: -len(STEPS)]
     if issued_at.tzinfo != UTC or issued_at.microsecond:
         raise SupplyChainError(f"layout: found time of issue {issued_at.isoformat()}, expected whole seconds of UTC")
     owners = [signers[name] for name in policy.layout.keys if name in signers]
@@ -156,7 +160,7 @@ def make_layout(
         )
     starts = [old_name(old) for old in olds]
     steps = []
-    for name in STEPS:
+    for position, name in enumerate(order):
         functionaries = [keys[key] for key in policy.steps[name].keys]
         check_different(f"step {name!r}", functionaries)
         if len({link_name(name, key.keyid) for key in functionaries}) != len(functionaries):
@@ -166,14 +170,14 @@ def make_layout(
         steps.append(
             Step(
                 name=name,
-                expected_materials=[list(rule) for rule in material_rules(name)],
-                expected_products=[list(rule) for rule in product_rules(name, starts)],
+                expected_materials=[list(rule) for rule in material_rules(name, front[:position])],
+                expected_products=[list(rule) for rule in product_rules(name, starts, front[:position])],
                 pubkeys=[key.keyid for key in functionaries],
                 threshold=policy.steps[name].threshold,
-                expected_command=list(COMMAND),
+                expected_command=list(COMMAND if name in STEPS else policy.commands.get(name, ())),
             )
         )
-    used = [keys[key] for name in STEPS for key in policy.steps[name].keys]
+    used = [keys[key] for name in order for key in policy.steps[name].keys]
     binding = {"name": release.name, "version": release.version, SHA256: release.description.hex}
     layout = Layout(
         steps=steps,

@@ -17,7 +17,6 @@ from packager.supplychain.statement import resource, sign_statement, verify_stat
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.identity import Digest
 from packager.vehicle.summary import CHAIN_LEVEL, PASSED, PREDICATE_TYPE, RESOURCE_PREFIX, Gate, verify_summary
-from packager.vehicle.targets import IMAGE
 
 VERIFIER_ID = RESOURCE_PREFIX + "release-gate:v1"
 LEVELS = ("SLSA_BUILD_LEVEL_UNEVALUATED", CHAIN_LEVEL)
@@ -46,13 +45,12 @@ def make_summary(
         SupplyChainError: The chain does not prove one of the images.
         KeyMaterialError: A signer can't sign.
     """
+    proved = chain.new_images
     for name, digest in images.items():
-        proven = chain.images.get(f"images/{name}")
-        is_rebuilt = any(target.rpartition("/")[0] == name.removesuffix(f"/{IMAGE}") for target in chain.targets)
-        if proven != digest or not is_rebuilt:
+        proven = proved.get(name)
+        if proven != digest:
             raise SupplyChainError(
-                f"{name}: found {digest}; the supply chain proves {proven or 'no such image'}"
-                + ("" if is_rebuilt else ", and no bundle that rebuilds it"),
+                f"{name}: found {digest}; the supply chain proves {proven or 'no bundle that rebuilds it'}",
                 hint="the release gate vouches only for what the chain proves; build again",
             )
     predicate = {

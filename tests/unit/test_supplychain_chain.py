@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_toto.models.metadata import Envelope
-from securesystemslib.signer import Signer, SSlibKey
+from securesystemslib.signer import SSlibKey
 
 from packager.model.errors import ConfigError, KeyMaterialError, SupplyChainError
 from packager.model.policy import RolePolicy
@@ -41,6 +40,7 @@ from tests.supply_chain import (
     TWO_BUNDLERS,
     Build,
     digest,
+    edit_payload,
     make_build,
 )
 
@@ -52,20 +52,6 @@ def build() -> Build:
 
 def file_of(step: str, name: str | None = None) -> str:
     return link_name(step, KEYS[name or step].keyid)
-
-
-def edit_payload(data: bytes, change: Callable[[dict[str, Any]], None], signer: Signer | None = None) -> bytes:
-    """Change what an envelope says; with `signer`, sign it again."""
-    value = json.loads(data)
-    payload = json.loads(base64.b64decode(value["payload"]))
-    change(payload)
-    raw = json.dumps(payload, sort_keys=True).encode()
-    if signer is None:
-        value["payload"] = base64.b64encode(raw).decode()
-        return json.dumps(value).encode()
-    envelope = Envelope(raw, value["payloadType"], {})
-    envelope.create_signature(signer)
-    return json.dumps(envelope.to_dict()).encode()
 
 
 def broken(build: Build, match: str, files: Mapping[str, bytes] | None = None, now: datetime = NOW) -> SupplyChainError:
@@ -302,7 +288,7 @@ def test_steps_must_be_those_of_a_release(build: Build) -> None:
     steps = {name: role for name, role in POLICY.steps.items() if name != DIFF}
     with pytest.raises(ConfigError) as caught:
         make_layout(
-            replace(POLICY, steps={**steps, "paint": steps[BUNDLE]}), KEYS, SIGNERS, build.release, build.olds, NOW
+            replace(POLICY, steps={**steps, "Paint.": steps[BUNDLE]}), KEYS, SIGNERS, build.release, build.olds, NOW
         )
     assert len(caught.value.problems) == 2
 
@@ -462,8 +448,8 @@ def test_longest_component_is_accepted() -> None:
 
 
 def test_unknown_step_is_not_recorded() -> None:
-    with pytest.raises(SupplyChainError, match="step 'paint': is unknown"):
-        record_link("paint", {}, {}, SIGNERS[DIFF])
+    with pytest.raises(SupplyChainError, match="step 'Paint': is unknown"):
+        record_link("Paint", {}, {}, SIGNERS[DIFF])
 
 
 # --- one link by itself: every step verifies the one before
