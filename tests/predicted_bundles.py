@@ -8,7 +8,7 @@ from functools import cache
 from packager.bundle.columns import Column, encode_column
 from packager.bundle.writer import CodedBlock, Identity, write_bundle
 from packager.diff import zstd
-from packager.diff.prediction import Mode, Prediction, make_context
+from packager.diff.prediction import NO_VALUES, Mode, Prediction, Values, make_context
 from packager.vehicle import _pure_predict
 from packager.vehicle._pure_predict import Context, Kind
 from packager.vehicle.identity import ImageId
@@ -106,9 +106,10 @@ def predicted(
     pages: bytes = b"",
     block_log2: int = BLOCK_LOG2,
     coders: frozenset[Coder] = RAW_AND_ZSTD,
+    values: Values = NO_VALUES,
 ) -> Sample:
     """Write a bundle of predicted blocks, with the given flags in turn."""
-    context = make_context(modes, pages or bytes(page_count(len(new))), old, new, segments)
+    context = make_context(modes, pages or bytes(page_count(len(new))), old, new, segments, values)
     count = -(-len(new) >> block_log2)
     blocks = [
         predicted_block(context, SegmentMap.of(segments), n, 1 << block_log2, old, new, flags[n % len(flags)], coders)
@@ -215,6 +216,29 @@ def pointers() -> Sample:
 
 
 @cache
+def numbers() -> Sample:
+    """Return one with a table of numbers, most of which the value map knows, and with code between that only its first page has."""
+    chance = random.Random(5)
+    values = (array("I", (0, 1, 7, 300, 65_536, (1 << 32) - 1)), array("I", (5, 0, 9, 298, 1 << 31, 2)))
+    old = b"".join(chance.choice((*values[0], 2, 301)).to_bytes(4, "little") for _ in range(1500))
+    old += code(5, InstructionSet.THUMB2, 3000)
+    modes = [
+        Mode(InstructionSet.NONE, Group.VALUES, 0),
+        Mode(InstructionSet.THUMB2, Group.CALLS | Group.VALUES | Group.ABSOLUTE32, (1 << 64) - 100),
+    ]
+    segments = [Segment(0, 0, 4003), Segment(4008, 4004, 4992)]
+    new = bytearray(noise(5, 9003))
+    context = make_context(modes, b"\0\1\0", old, bytes(new), segments, values)
+    for new_offset, old_offset, length in segments:
+        piece = bytearray(old[old_offset : old_offset + length])
+        _pure_predict.label_source(context, piece, array("Q", (new_offset, length, old_offset)))
+        new[new_offset : new_offset + length] = piece
+    _pure_predict.label_block(context, Kind.UNLABEL, new, 0)
+    new[700] ^= 1
+    return predicted("predicted-values", old, bytes(new), modes, segments, [UNIT_4], pages=b"\0\1\0", values=values)
+
+
+@cache
 def labels() -> Sample:
     """Return one whose only block is all literals that refer to the whole labelled old image."""
     old, new, mode = moved(InstructionSet.THUMB2, Group.CALLS | Group.LITERALS, count=3000)
@@ -242,4 +266,4 @@ def mixed() -> Sample:
 
 
 def predicted_samples() -> list[Sample]:
-    return [thumb2(), aarch64(), arm32(), riscv(), x86(), pointers(), labels(), mixed()]
+    return [thumb2(), aarch64(), arm32(), riscv(), x86(), pointers(), numbers(), labels(), mixed()]

@@ -72,6 +72,7 @@ def contexts(draw: st.DrawFn) -> Context:
     sizes = st.one_of(st.integers(0, 5 * PAGE), st.sampled_from(EDGES))
     starts = sorted(draw(st.sets(st.one_of(st.integers(0, 5 * PAGE), st.sampled_from(EDGES)), max_size=6)))
     shift = st.one_of(st.integers(-300, 300), st.integers(-(1 << 63), (1 << 63) - 1))
+    values = sorted(draw(st.sets(st.one_of(st.integers(0, 40), st.integers(0, (1 << 32) - 1)), max_size=6)))
     return Context(
         bytes(mode[0] for mode in modes),
         bytes(mode[1] for mode in modes),
@@ -81,6 +82,8 @@ def contexts(draw: st.DrawFn) -> Context:
         array("q", (draw(shift) for _ in starts)),
         draw(sizes),
         draw(sizes),
+        array("I", values),
+        array("I", (draw(st.integers(0, (1 << 32) - 1)) for _ in values)),
     )
 
 

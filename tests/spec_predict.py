@@ -1,6 +1,6 @@
 """Predicted blocks for the second reader, written from FORMAT.md section 13 alone. It shares no code with the package."""
 
-CALLS, CONDITIONAL, PAIRS, SHORT, ABSOLUTE32, ABSOLUTE64, LITERALS = (1 << bit for bit in range(7))
+CALLS, CONDITIONAL, PAIRS, SHORT, ABSOLUTE32, ABSOLUTE64, LITERALS, VALUES = (1 << bit for bit in range(8))
 PAGE = 4096
 M32, M64 = (1 << 32) - 1, (1 << 64) - 1
 X86 = 5
@@ -83,8 +83,9 @@ def two(value, bits):
 class Rules:
     """Section 4 of the head, and the address map."""
 
-    def __init__(self, modes, pages, segments, old_length, new_length):
+    def __init__(self, modes, pages, segments, old_length, new_length, values):
         self.modes, self.pages, self.old, self.new = modes, pages, old_length, new_length
+        self.values = values
         self.entries, end = [], 0
         for new_offset, old_offset, length in sorted(segments, key=lambda s: (s[1], -s[2], s[0])):
             if old_offset + length > end:
@@ -93,7 +94,7 @@ class Rules:
 
     def everywhere_first(self):
         """For the whole old image as one stretch."""
-        rules = Rules(self.modes, bytes(-(-self.old // PAGE)), [], self.old, self.new)
+        rules = Rules(self.modes, bytes(-(-self.old // PAGE)), [], self.old, self.new, self.values)
         rules.entries = self.entries
         return rules
 
@@ -179,6 +180,11 @@ class Stretch:
                 if value < self.rules.old:
                     self.set(i, width, self.rules.map(value) + base)
                     return width
+        if groups & VALUES and (self.origin + i) % 4 == 0 and i + 4 <= len(self.data):
+            value = self.u(i, 4)
+            if value in self.rules.values:
+                self.set(i, 4, self.rules.values[value])
+                return 4
         return 0
 
     def try_rows(self, i, end, instructions, groups, left):

@@ -88,6 +88,7 @@ class Caps:
     memory: int
     in_place: bool
     scratch: int
+    values: int
 
 
 def decode(bundle, old, signed_length, signed_sha):
@@ -102,7 +103,12 @@ def decode(bundle, old, signed_length, signed_sha):
     longest = min(caps.block, caps.new[0])
     memory = len(head) + 20 * caps.segments + caps.blob + caps.decoded + caps.source + longest
     if PREDICTED in caps.ops:
-        memory += 16 * caps.segments + -(-caps.new[0] // 4096) + (caps.source if caps.new[0] <= caps.block else 0)
+        memory += (
+            8 * caps.values
+            + 16 * caps.segments
+            + -(-caps.new[0] // 4096)
+            + (caps.source if caps.new[0] <= caps.block else 0)
+        )
     memory += 196_608 if 1 in caps.coders else 0
     memory += 65_536 + max(longest, caps.decoded) if 2 in caps.coders else 0
     need(caps.memory == memory, "memory is not that of section 9")
@@ -194,6 +200,7 @@ def read_manifest(section):
     memory = data.number(4)
     data.name(empty=True)
     ids = [data.name() for _ in range(data.number(1))]
+    values = data.varint() if ops >> PREDICTED & 1 else 0
     data.end()
     ops = {number for number in range(7) if ops >> number & 1}
     coders = {number for number in range(3) if coders >> number & 1}
@@ -201,11 +208,27 @@ def read_manifest(section):
     need(not kind or 1 <= old[0] <= 1 << 40, "old length")
     need(kind or not (ops & set(FROM_OLD) or segments or source or flags), "full bundle reads old image")
     need(0 in coders and (1 <= window <= 27 if 1 in coders else window == 0), "coders or window")
-    need(max(blob, source, decoded, scratch, counter) < 1 << 32 and segments <= 1 << 22, "a cap is too large")
+    need(
+        max(blob, source, decoded, scratch, counter) < 1 << 32 and segments <= 1 << 22 and values <= 1 << 20,
+        "a cap is too large",
+    )
     need(flags or not scratch, "scratch without in-place")
     need(len(ids) <= 16 and all(a < b for a, b in pairwise(ids)), "hardware ids")
     return Caps(
-        1 << block, 1 << window, ops, coders, new, old, blob, source, decoded, segments, memory, bool(flags), scratch
+        1 << block,
+        1 << window,
+        ops,
+        coders,
+        new,
+        old,
+        blob,
+        source,
+        decoded,
+        segments,
+        memory,
+        bool(flags),
+        scratch,
+        values,
     )
 
 
@@ -341,13 +364,29 @@ def read_predictors(section, caps, segments):
         raise SpecIncompatibleError("version of the predictors")
     need(1 <= count <= 16, "number of modes")
     modes = [(data.number(1), data.number(1), data.signed() % (1 << 64)) for _ in range(count)]
-    if any(instructions > 5 or groups > 127 for instructions, groups, _ in modes):
+    if any(instructions > 5 for instructions, _, _ in modes):
         raise SpecIncompatibleError("instruction set or group")
     length = -(-caps.new[0] // 4096)
     pages = read_column(data, length, caps) if count > 1 else bytes(length)
+    values = read_values(data, caps) if caps.values else {}
     data.end()
     need(len(pages) == length and max(pages) < count, "modes of the pages")
-    return spec_predict.Rules(modes, pages, segments, caps.old[0], caps.new[0])
+    return spec_predict.Rules(modes, pages, segments, caps.old[0], caps.new[0], values)
+
+
+def read_values(data, caps):
+    """Section 13, value map."""
+    gaps = Bytes(read_column(data, caps.decoded, caps))
+    changes = Bytes(read_column(data, caps.decoded - len(gaps.data), caps))
+    values, last, change = {}, -1, 0
+    for _ in range(caps.values):
+        last += gaps.varint() + 1
+        change += changes.signed()
+        need(last < 1 << 32, "a number of the value map")
+        values[last] = (last + change) % (1 << 32)
+    gaps.end()
+    changes.end()
+    return values
 
 
 def predicted(data, whole, old, pieces, start, size, caps, rules):

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from packager.bundle.columns import Column, encode_column
 from packager.diff.prediction import Prediction
+from packager.vehicle._pure_predict import Context
 from packager.vehicle.head import (
     CRITICAL,
     FORMAT_VERSION,
@@ -112,10 +113,12 @@ def write_bundle(
     map_columns = encode_segments(segments, coders) if segments else ()
     columns = map_columns
     predictors = b""
+    value_columns: tuple[Column, ...] = ()
     if prediction is not None and any(block.op is Op.PREDICTED for block in blocks):
         pages = [encode_column(prediction.context.pages, coders)] if len(prediction.modes) > 1 else []
-        predictors = encode_predictors(prediction, pages)
-        columns = (*columns, *pages)
+        value_columns = encode_values(prediction.context, coders)
+        predictors = encode_predictors(prediction, [*pages, *value_columns])
+        columns = (*columns, *pages, *value_columns)
     map_section = (
         b"".join((encode_varint(len(segments)), *(column.encoded for column in map_columns))) if segments else b""
     )
@@ -138,7 +141,9 @@ def write_bundle(
         max_blob_bytes=max(len(block.blob) for block in blocks),
         max_source_bytes=max(max_source, identity.old.length_bytes) if implied and identity.old else max_source,
         max_decoded_bytes=max(
-            sum(column.decoded_bytes for column in map_columns), *(block.decoded_bytes for block in blocks)
+            sum(column.decoded_bytes for column in map_columns),
+            sum(column.decoded_bytes for column in value_columns),
+            *(block.decoded_bytes for block in blocks),
         ),
         segment_count=len(segments),
         memory_bytes=0,
@@ -146,20 +151,32 @@ def write_bundle(
         release_counter=identity.release_counter,
         version=identity.version,
         hardware_ids=tuple(sorted(identity.hardware_ids)),
+        value_count=len(prediction.context.old_values) if prediction is not None and predictors else 0,
     )
     index = _encode_index(blocks, source_hashed=reads_old and not implied)
     head, memory_bytes = _assemble(manifest, index, map_section, predictors, spills)
     return WrittenBundle(b"".join((head, *(block.blob for block in blocks))), len(head), memory_bytes)
 
 
-def encode_predictors(prediction: Prediction, pages: Sequence[Column]) -> bytes:
-    """Write section 4: version, modes, and with several modes the column of the pages' modes."""
+def encode_values(context: Context, coders: frozenset[Coder]) -> tuple[Column, ...]:
+    """Code the columns of the value map, if it is not empty."""
+    gaps, changes = bytearray(), bytearray()
+    last, change = -1, 0
+    for old_value, new_value in zip(context.old_values, context.new_values, strict=True):
+        gaps += encode_varint(old_value - last - 1)
+        changes += encode_varint(zigzag(new_value - old_value - change))
+        last, change = old_value, new_value - old_value
+    return tuple(encode_column(bytes(column), coders) for column in (gaps, changes)) if gaps else ()
+
+
+def encode_predictors(prediction: Prediction, columns: Sequence[Column]) -> bytes:
+    """Write section 4: version, modes, then the columns: with several modes those of the pages, with a value map the two of that."""
     modes = [
         bytes((mode.instruction_set, int(mode.groups))) + encode_varint(zigzag(_signed(mode.base)))
         for mode in prediction.modes
     ]
     start = bytes((PREDICTORS_VERSION, len(prediction.modes)))
-    return b"".join((start, *modes, *(column.encoded for column in pages)))
+    return b"".join((start, *modes, *(column.encoded for column in columns)))
 
 
 def encode_segments(segments: Sequence[Segment], coders: frozenset[Coder]) -> tuple[Column, ...]:
@@ -214,6 +231,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
     ]
     fields += [manifest.memory_bytes.to_bytes(MEMORY_FIELD_BYTES, "little")]
     fields += [_text(manifest.version), bytes((len(manifest.hardware_ids),)), *map(_text, manifest.hardware_ids)]
+    fields += [encode_varint(manifest.value_count)] if Op.PREDICTED in manifest.ops else []
     return b"".join(fields)
 
 

@@ -10,6 +10,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "values.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -641,6 +643,8 @@ PyDoc_STRVAR(match_doc, "match(old, new, mismatch, literal, change, leave, chain
 static PyMethodDef methods[] = {
     {"match", match, METH_VARARGS, match_doc},
     {"sparse_units", sparse_units, METH_VARARGS, sparse_units_doc},
+    {"missed_in_pages", ota_missed_in_pages, METH_VARARGS, ota_missed_in_pages_doc},
+    {"learn_values", ota_learn_values, METH_VARARGS, ota_learn_values_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -2,14 +2,17 @@
 
 import json
 import struct
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from packager.diff import bsdiff, matcher, zstd
 from packager.diff.matcher import Costs
 from packager.diff.prediction import Mode, Prediction, make_context, predict
+from packager.diff.sizing import coded_bytes
+from packager.diff.values import predict_values
 from packager.vehicle.instructions import Group, InstructionSet
 from packager.vehicle.segments import Segment
 
@@ -17,6 +20,10 @@ MIN_EFFORT: Final = 1
 DEFAULT_EFFORT: Final = 5
 MAX_EFFORT: Final = 9
 ROUNDS_TWICE_FROM: Final = 7
+VALUES_PAY_FROM: Final = 1.01
+"""A value map must make the bundle shorter by this factor: the estimate is not more exact."""
+VALUE_ROUNDS: Final = 2
+"""A kernel: 648 kB of type numbers became 385 kB with one alignment in label space, 364 kB with two."""
 _TRIPLE: Final = struct.Struct("<QQQ")
 
 
@@ -58,7 +65,14 @@ def align(old: bytes, new: bytes, engine: Engine = Engine.MATCH, effort: int = D
     costs = Costs(chain=4 if effort < DEFAULT_EFFORT else 16)
     segments = matcher.segments(old, new, costs)
     rounds = 2 if effort >= ROUNDS_TWICE_FROM else 1
-    return Alignment(segments, predict(old, new, segments, costs, rounds))
+    tried = (costs, replace(costs, mismatch=18, change=120)) if effort >= DEFAULT_EFFORT else (costs,)
+    found = predict(old, new, segments, tried, rounds)
+    sizes = [coded_bytes(prediction, old, new) for prediction in found]
+    best = sizes.index(min(sizes))
+    valued = predict_values(old, new, found[best], tried[best], VALUE_ROUNDS)
+    if valued is not None and coded_bytes(valued, old, new) * VALUES_PAY_FROM < sizes[best]:
+        return Alignment(segments, valued)
+    return Alignment(segments, found[best])
 
 
 def level_of(effort: int) -> int:
@@ -75,6 +89,8 @@ def dump(alignment: Alignment) -> bytes:
         header["modes"] = [[int(mode.instruction_set), int(mode.groups), mode.base] for mode in prediction.modes]
         header["predicted"] = len(prediction.segments)
         parts += [_TRIPLE.pack(*segment) for segment in prediction.segments]
+        header["values"] = len(prediction.context.old_values)
+        parts += [prediction.context.old_values.tobytes(), prediction.context.new_values.tobytes()]
         parts.append(prediction.context.pages)
     return b"".join((json.dumps(header, sort_keys=True).encode(), b"\n", *parts))
 
@@ -90,4 +106,7 @@ def load(data: bytes, old: bytes, new: bytes) -> Alignment:
     middle = end + header["predicted"] * _TRIPLE.size
     predicted = [Segment(*fields) for fields in _TRIPLE.iter_unpack(rest[end:middle])]
     modes = tuple(Mode(InstructionSet(number), Group(groups), base) for number, groups, base in header["modes"])
-    return Alignment(segments, Prediction(modes, make_context(modes, rest[middle:], old, new, predicted), predicted))
+    last = middle + 4 * header["values"]
+    values = (array("I", rest[middle:last]), array("I", rest[last : last + 4 * header["values"]]))
+    pages = rest[last + 4 * header["values"] :]
+    return Alignment(segments, Prediction(modes, make_context(modes, pages, old, new, predicted, values), predicted))

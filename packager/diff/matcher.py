@@ -2,6 +2,7 @@
 
 import struct
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,6 +56,43 @@ def segments(old: bytes, new: bytes, costs: Costs) -> list[Segment]:
     raw = _match.match(old, new, costs.mismatch, costs.literal, costs.change, costs.leave, costs.chain)
     found = (Segment(*fields) for fields in _TRIPLE.iter_unpack(raw))
     return [segment for segment in found if segment.length_bytes >= MIN_SEGMENT_BYTES]
+
+
+def learn_values(
+    old: bytes, new: bytes, found: Sequence[Segment], pages: bytes, least: int
+) -> tuple["array[int]", "array[int]"]:
+    """Learn what aligned words of the old image become: the value that most often stands in their place, if it is another one.
+
+    Args:
+        old: The old image.
+        new: The new image.
+        found: An alignment.
+        pages: Per page of the new image, whether its words count.
+        least: How much more often than unchanged a word must become its new value.
+
+    Returns:
+        Old values, ascending, and what each becomes; none where the matcher is not compiled.
+    """
+    if not _COMPILED:
+        return array("I"), array("I")
+    triples = array("Q", (number for segment in found for number in segment))
+    old_values, new_values = (array("I", raw) for raw in _match.learn_values(old, new, triples, pages, least))
+    return old_values, new_values
+
+
+def missed_in_pages(
+    made: bytearray | memoryview, wanted: bytearray | memoryview, found: Sequence[Segment], pages: int
+) -> "array[int]":
+    """Count the differing bytes of each page of the new image; only where `is_compiled`.
+
+    Args:
+        made: What all segments make, one after the other.
+        wanted: What it should be.
+        found: The segments.
+        pages: How many pages the new image has.
+    """
+    triples = array("Q", (number for segment in found for number in segment))
+    return array("I", _match.missed_in_pages(made, wanted, triples, pages))
 
 
 def sparse_units(made: bytes, wanted: bytes, cuts: "array[int]", unit: int) -> tuple[bytes, bytes]:

@@ -5,15 +5,16 @@ that only moved is equal, and the second alignment follows it further. All choic
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from packager.diff import matcher
 from packager.diff.detection import ALWAYS, find_base, likely_sets
 from packager.diff.matcher import Costs
 from packager.vehicle import kernel
-from packager.vehicle._pure_predict import PAGE_LOG2, Context, Kind
+from packager.vehicle._pure_predict import Context, Kind
 from packager.vehicle.instructions import TABLES, X86_PREFIXES, Group, InstructionSet
 from packager.vehicle.predictors import address_map, page_count
 from packager.vehicle.segments import Segment
@@ -31,6 +32,8 @@ REMATCHED_BYTES: Final = 4 << 20
 PAGE_GAIN_BYTES: Final = 4
 WHOLE_PAYS_FROM: Final = 4
 """The whole new image becomes labels at once if the pieces are at least this part of it: pieces are many."""
+THREADS: Final = 2
+"""The matcher leaves the interpreter to others while it works."""
 _POINTERS: Final = Group.ABSOLUTE32 | Group.ABSOLUTE64
 
 
@@ -44,6 +47,9 @@ class Mode:
 
 
 NOTHING: Final = Mode(InstructionSet.NONE, Group(0), 0)
+Values: TypeAlias = tuple["array[int]", "array[int]"]
+"""A value map: old values, ascending, and what each becomes."""
+NO_VALUES: Final[Values] = (array("I"), array("I"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +67,40 @@ class Prediction:
     segments: Sequence[Segment]
 
 
-def predict(old: bytes, new: bytes, segments: Sequence[Segment], costs: Costs, rounds: int = 1) -> Prediction:
+def predict(
+    old: bytes, new: bytes, segments: Sequence[Segment], costs: Sequence[Costs], rounds: int = 1
+) -> list[Prediction]:
     """Choose what to predict.
 
     Args:
         old: The old image.
         new: The new image.
-        segments: A first alignment.
-        costs: Of the alignment in label space.
-        rounds: How often it is made.
+        segments: A first alignment, with the first costs.
+        costs: Of the alignments in label space.
+        rounds: How often they are made.
+
+    Returns:
+        What is predicted with the alignment that follows from each of the costs.
     """
     modes = _likely_modes(old, new, segments)
     tried = modes if len(new) <= REMATCHED_BYTES else modes[:1]
-    found = [(NOTHING, segments), *((mode, _rematch(old, new, segments, mode, costs)) for mode in tried)]
-    mode, segments = min(found, key=lambda item: _path_cost(old, new, item[1], item[0], costs))
+    with ThreadPoolExecutor(THREADS) as pool:
+        jobs = [pool.submit(_rematch, old, new, segments, mode, costs[0]) for mode in tried]
+        others = [pool.submit(_rematch, old, new, segments, mode, other) for other in costs[1:] for mode in modes[:1]]
+        found = [(NOTHING, segments), *((mode, job.result()) for mode, job in zip(tried, jobs, strict=True))]
+        mode, first = min(found, key=lambda item: _path_cost(old, new, item[1], item[0], costs[0]))
+        if not modes or mode != modes[0]:
+            others = [pool.submit(_rematch, old, new, first, mode, other) for other in costs[1:]]
+        aligned = [first, *(job.result() for job in others)]
     for _ in range(1, rounds if mode is not NOTHING else 0):
-        segments = _rematch(old, new, segments, mode, costs)
-    page_modes, pages = _choose_pages(old, new, segments, mode)
-    return Prediction(page_modes, make_context(page_modes, pages, old, new, segments), segments)
+        aligned = [_rematch(old, new, segments, mode, each) for segments, each in zip(aligned, costs, strict=True)]
+    return [with_pages(old, new, segments, (mode, NOTHING)) for segments in aligned]
 
 
 def _rematch(old: bytes, new: bytes, segments: Sequence[Segment], mode: Mode, costs: Costs) -> list[Segment]:
     """Align in label space."""
+    if mode is NOTHING:
+        return matcher.segments(old, new, costs)
     labelled_old, labelled_new = bytearray(old), bytearray(new)
     everywhere = make_context([mode], bytes(page_count(max(len(old), len(new)))), old, new, segments)
     kernel.label_source(everywhere, labelled_old, array("Q", (0, len(old), 0)))
@@ -92,14 +110,25 @@ def _rematch(old: bytes, new: bytes, segments: Sequence[Segment], mode: Mode, co
 
 def _path_cost(old: bytes, new: bytes, segments: Sequence[Segment], mode: Mode, costs: Costs) -> int:
     """Return what the matcher's path costs with the addresses that follow from it."""
-    context = make_context([mode], bytes(page_count(len(new))), old, new, segments)
+    return path_cost(make_context([mode], bytes(page_count(len(new))), old, new, segments), old, new, segments, costs)
+
+
+def path_cost(context: Context, old: bytes, new: bytes, segments: Sequence[Segment], costs: Costs) -> int:
+    """Return what the matcher's path costs in label space."""
     covered = sum(segment.length_bytes for segment in segments)
     differing = covered - _count_equal(context, old, new, segments)
     return differing * costs.mismatch + (len(new) - covered) * costs.literal + len(segments) * costs.change
 
 
-def make_context(modes: Sequence[Mode], pages: bytes, old: bytes, new: bytes, segments: Sequence[Segment]) -> Context:
-    """Return modes, pages and address map as the vehicle will have them."""
+def make_context(
+    modes: Sequence[Mode],
+    pages: bytes,
+    old: bytes,
+    new: bytes,
+    segments: Sequence[Segment],
+    values: Values = NO_VALUES,
+) -> Context:
+    """Return modes, pages, address map and value map as the vehicle will have them."""
     starts, shifts = address_map(segments)
     return Context(
         sets=bytes(mode.instruction_set for mode in modes),
@@ -110,6 +139,8 @@ def make_context(modes: Sequence[Mode], pages: bytes, old: bytes, new: bytes, se
         shifts=shifts,
         old_bytes=len(old),
         new_bytes=len(new),
+        old_values=values[0],
+        new_values=values[1],
     )
 
 
@@ -183,11 +214,11 @@ def _sample(segments: Sequence[Segment]) -> list[Segment]:
 
 def _count_equal(context: Context, old: bytes, new: bytes, pieces: Sequence[Segment]) -> int:
     """Count the bytes of the pieces that are predicted."""
-    made, wanted = _label_pieces(context, old, new, pieces)
+    made, wanted = label_pieces(context, old, new, pieces)
     return len(made) - _differing(made, wanted)
 
 
-def _label_pieces(context: Context, old: bytes, new: bytes, pieces: Sequence[Segment]) -> tuple[memoryview, memoryview]:
+def label_pieces(context: Context, old: bytes, new: bytes, pieces: Sequence[Segment]) -> tuple[memoryview, memoryview]:
     """Return the pieces of both images in label space, one after the other."""
     made = bytearray().join(old[piece.old_offset : piece.old_offset + piece.length_bytes] for piece in pieces)
     triples = array("Q")
@@ -216,29 +247,35 @@ def _differing(first: memoryview, second: memoryview) -> int:
     return len(first) - difference.to_bytes(len(first), "little").count(0)
 
 
-def _choose_pages(old: bytes, new: bytes, segments: Sequence[Segment], mode: Mode) -> tuple[tuple[Mode, ...], bytes]:
-    """Switch prediction off in pages where it hurts."""
+def with_pages(
+    old: bytes, new: bytes, segments: Sequence[Segment], modes: Sequence[Mode], values: Values = NO_VALUES
+) -> Prediction:
+    """Give each page the best of some modes, and leave out those that no page has."""
+    chosen = choose_pages(old, new, segments, modes, values)
+    used = sorted(set(chosen))
+    pages = chosen.translate(bytes(used.index(number) if number in used else 0 for number in range(256)))
+    made = tuple(modes[number] for number in used)
+    if not any(mode.groups & Group.VALUES for mode in made):
+        values = NO_VALUES
+    return Prediction(made, make_context(made, pages, old, new, segments, values), segments)
+
+
+def choose_pages(
+    old: bytes, new: bytes, segments: Sequence[Segment], modes: Sequence[Mode], values: Values = NO_VALUES
+) -> bytes:
+    """Return for each page which of the modes predicts most of it; the first one unless another is clearly better."""
     count = page_count(len(new))
-    gains = [0] * count
-    cut = list(_cut_at_pages(segments))
-    for sign, candidate in ((1, mode), (-1, NOTHING)):
-        context = make_context([candidate], bytes(count), old, new, segments)
-        made, wanted = _label_pieces(context, old, new, cut)
-        at = 0
-        for piece in cut:
-            end = at + piece.length_bytes
-            gains[piece.new_offset >> PAGE_LOG2] -= sign * _differing(made[at:end], wanted[at:end])
-            at = end
-    if not any(gain <= -PAGE_GAIN_BYTES for gain in gains):
-        return (mode,), bytes(count)
-    return (mode, NOTHING), bytes(int(gain <= -PAGE_GAIN_BYTES) for gain in gains)
+    missed = [
+        missed_in_pages(make_context([mode], bytes(count), old, new, segments, values), old, new, segments)
+        for mode in modes
+    ]
+    return bytes(
+        min(range(len(modes)), key=lambda number: counts[number] + (PAGE_GAIN_BYTES if number else 0))
+        for counts in zip(*missed, strict=True)
+    )
 
 
-def _cut_at_pages(segments: Sequence[Segment]) -> Iterator[Segment]:
-    page_bytes = 1 << PAGE_LOG2
-    for new_offset, old_offset, length_bytes in segments:
-        at = 0
-        while at < length_bytes:
-            step = min(length_bytes - at, page_bytes - (new_offset + at) % page_bytes)
-            yield Segment(new_offset + at, old_offset + at, step)
-            at += step
+def missed_in_pages(context: Context, old: bytes, new: bytes, segments: Sequence[Segment]) -> "array[int]":
+    """Count, for each page, the bytes of segments that are not predicted."""
+    made, wanted = label_pieces(context, old, new, segments)
+    return matcher.missed_in_pages(made, wanted, segments, page_count(len(new)))

@@ -9,7 +9,8 @@
 #include "delta.h"
 #include "predict.h"
 
-enum { MAX_MODES = 256, SETS = 0, GROUPS = 1, BASES = 2, PAGES = 3, STARTS = 4, SHIFTS = 5, FIELDS = 6 };
+enum { MAX_MODES = 256 };
+enum { SETS, GROUPS, BASES, PAGES, STARTS, SHIFTS, OLD_VALUES, NEW_VALUES, FIELDS };
 
 /* A `Context`, with the buffers that it holds. */
 struct context {
@@ -51,10 +52,13 @@ static int check(struct context *context)
     predictors->starts = context->views[STARTS].buf;
     predictors->shifts = context->views[SHIFTS].buf;
     predictors->map_count = (size_t)context->views[STARTS].len / sizeof(uint64_t);
+    predictors->old_values = context->views[OLD_VALUES].buf;
+    predictors->new_values = context->views[NEW_VALUES].buf;
+    predictors->value_count = (size_t)context->views[OLD_VALUES].len / sizeof(uint32_t);
     if (predictors->mode_count > MAX_MODES || context->views[GROUPS].len != context->views[SETS].len
         || (size_t)context->views[BASES].len != predictors->mode_count * sizeof(uint64_t)
-        || context->views[STARTS].len != context->views[SHIFTS].len) {
-        PyErr_SetString(PyExc_ValueError, "context: its modes or its address map are of different lengths");
+        || context->views[STARTS].len != context->views[SHIFTS].len || context->views[OLD_VALUES].len != context->views[NEW_VALUES].len) {
+        PyErr_SetString(PyExc_ValueError, "context: its modes, its address map or its value map are of different lengths");
         return -1;
     }
     for (index = 0; index < predictors->mode_count; index++) {
@@ -73,7 +77,7 @@ static int check(struct context *context)
 
 static int read_context(PyObject *object, struct context *context)
 {
-    static const char *const names[FIELDS] = {"sets", "groups", "bases", "pages", "starts", "shifts"};
+    static const char *const names[FIELDS] = {"sets", "groups", "bases", "pages", "starts", "shifts", "old_values", "new_values"};
     int index;
 
     memset(context, 0, sizeof *context);

@@ -4,9 +4,9 @@ Both follow FORMAT.md section 13 to the letter; property tests hold them equal o
 """
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
@@ -49,6 +49,8 @@ class Context:
     shifts: "array[int]"
     old_bytes: int
     new_bytes: int
+    old_values: "array[int]" = field(default_factory=lambda: array("I"))
+    new_values: "array[int]" = field(default_factory=lambda: array("I"))
 
     def map(self, old_offset: int) -> int:
         """Return the new offset of an old one, both modulo 2**64."""
@@ -56,6 +58,12 @@ class Context:
             return old_offset
         index = max(bisect_right(self.starts, old_offset) - 1, 0)
         return (old_offset + self.shifts[index]) & _LONG
+
+    def value(self, old_value: int) -> int | None:
+        """Return what a number of the old image becomes; None if the value map does not know it."""
+        index = bisect_left(self.old_values, old_value)
+        known = index < len(self.old_values) and self.old_values[index] == old_value
+        return self.new_values[index] if known else None
 
 
 def label_source(context: Context, source: bytearray | memoryview, pieces: Sequence[int], /) -> None:
@@ -268,7 +276,7 @@ class _Piece:
         return target & 0xFFFFF000, target & 0xFFF
 
     def _map_pointer(self, groups: int, base: int, at: int) -> int:
-        """Rewrite an absolute pointer of the old image; return its width, 0 if there is none."""
+        """Rewrite an absolute pointer or a known number of the old image; return its width, 0 if there is none."""
         left = len(self.data) - at
         for width, group in ((8, Group.ABSOLUTE64), (4, Group.ABSOLUTE32)):
             if groups & group and not (self.at + at) % width and left >= width:
@@ -276,6 +284,11 @@ class _Piece:
                 if value < self.context.old_bytes:
                     self.store(at, width, self.context.map(value) + base)
                     return width
+        if groups & Group.VALUES and not (self.at + at) % 4 and left >= 4:
+            known = self.context.value(self.load(at, 4))
+            if known is not None:
+                self.store(at, 4, known)
+                return 4
         return 0
 
     def _exchange(self, word: int, after: int) -> int:

@@ -14,7 +14,7 @@ from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.identity import DIGEST_BYTES, Digest
 from packager.vehicle.index import BlockIndex, parse_index
 from packager.vehicle.manifest import Kind, Manifest, Op, parse_manifest
-from packager.vehicle.predictors import MAP_ENTRY_BYTES, page_count, parse_predictors
+from packager.vehicle.predictors import MAP_ENTRY_BYTES, VALUE_BYTES, page_count, parse_predictors
 from packager.vehicle.profile import Coder, UpdateProfile
 from packager.vehicle.segments import EMPTY_MAP, SEGMENT_BYTES, SegmentMap, parse_segments
 from packager.vehicle.spills import NO_SPILLS, SpillMap, parse_spills
@@ -106,12 +106,13 @@ def features_of(manifest: Manifest) -> Feature:
 def required_memory_bytes(manifest: Manifest, head_bytes: int) -> int:
     """Return the memory that applying block after block needs, FORMAT.md section 9.
 
-    The head, the decoded segment map (with predicted blocks also the address map and the modes of the pages), one blob, its decoded
-    columns, its old part, one block, and the decompressors.
+    The head, the decoded segment map (with predicted blocks also the address map, the value map and the modes of the pages), one
+    blob, its decoded columns, its old part, one block, and the decompressors.
     """
     memory_bytes = head_bytes + manifest.segment_count * SEGMENT_BYTES
     if Op.PREDICTED in manifest.ops:
         memory_bytes += manifest.segment_count * MAP_ENTRY_BYTES + page_count(manifest.new.length_bytes)
+        memory_bytes += manifest.value_count * VALUE_BYTES
         memory_bytes += (
             manifest.max_source_bytes if manifest.block_count == 1 else 0
         )  # the pieces beside the whole image
@@ -250,6 +251,7 @@ def _read_predictors(section: memoryview | None, manifest: Manifest, segments: S
         segments,
         old_bytes=manifest.old_length_bytes,
         new_bytes=manifest.new.length_bytes,
+        values=(manifest.value_count, manifest.max_decoded_bytes),
         limits=manifest.limits,
     )
 

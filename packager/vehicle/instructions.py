@@ -32,9 +32,11 @@ class Group(IntFlag):
     ABSOLUTE32 = 16
     ABSOLUTE64 = 32
     LITERALS = 64
+    VALUES = 128
+    """Numbers of 4 bytes that are no addresses; the head says what they become."""
 
 
-ALL_GROUPS: Final = Group(127)
+ALL_GROUPS: Final = Group(255)
 
 
 class Form(IntEnum):

@@ -18,6 +18,7 @@ MAX_WINDOW_LOG2: Final = 27
 MAX_CAP_BYTES: Final = (1 << 32) - 1
 """Largest value of any cap, so that a reader in C can keep each in 32 bits."""
 MAX_SEGMENTS: Final = 1 << 22
+MAX_VALUES: Final = 1 << 20
 MEMORY_FIELD_BYTES: Final = 4
 FLAG_IN_PLACE: Final = 1
 
@@ -59,8 +60,9 @@ class Manifest:
         window_log2: log2 of the largest zstd window that occurs; 0 if zstd does not occur.
         max_blob_bytes: Longest blob.
         max_source_bytes: Longest old part that one block reads.
-        max_decoded_bytes: Largest sum of decoded columns of one block, or of the segment map.
+        max_decoded_bytes: Largest sum of decoded columns of one block, of the segment map, or of the value map.
         segment_count: Segments in the map.
+        value_count: Numbers in the value map of predicted blocks.
         memory_bytes: Memory that the reader of FORMAT.md section 9 needs; the reader computes it again.
         scratch_bytes: Scratch that an in-place update needs.
         release_counter: Grows with every release of the image.
@@ -84,6 +86,7 @@ class Manifest:
     release_counter: int
     version: str
     hardware_ids: tuple[str, ...]
+    value_count: int = 0
 
     @property
     def kind(self) -> Kind:
@@ -143,6 +146,7 @@ def parse_manifest(section: memoryview) -> Manifest:
     memory_bytes = cursor.uint(MEMORY_FIELD_BYTES)
     version = cursor.text()
     hardware_ids = tuple(cursor.text() for _ in range(cursor.uint(1)))
+    value_count = cursor.varint() if ops_mask >> Op.PREDICTED & 1 else 0
     cursor.end()
     manifest = Manifest(
         new=new,
@@ -161,6 +165,7 @@ def parse_manifest(section: memoryview) -> Manifest:
         release_counter=release_counter,
         version=version,
         hardware_ids=hardware_ids,
+        value_count=value_count,
     )
     _check(manifest)
     return manifest
@@ -198,6 +203,7 @@ def _check(manifest: Manifest) -> None:
         ("scratch", manifest.scratch_bytes, MAX_CAP_BYTES),
         ("release counter", manifest.release_counter, MAX_RELEASE_COUNTER),
         ("number of segments", manifest.segment_count, MAX_SEGMENTS),
+        ("number of values", manifest.value_count, MAX_VALUES),
     ):
         if value > most:
             faults.append(f"{name} of {value}, expected at most {most}")

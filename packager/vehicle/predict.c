@@ -238,7 +238,29 @@ static void rewrite_pair(const struct piece *piece, size_t at, size_t end)
     }
 }
 
-/* Rewrite an absolute pointer of the old image at bytes[at]; returns its width or 0 if there is none. */
+/* Rewrite a number of 4 bytes that the value map knows; returns 0 if it does not. */
+static int map_value(const struct ota_predictors *predictors, uint8_t *bytes)
+{
+    uint32_t value = load32(bytes);
+    size_t low = 0, high = predictors->value_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (predictors->old_values[middle] < value) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if (low == predictors->value_count || predictors->old_values[low] != value) {
+        return 0;
+    }
+    store32(bytes, predictors->new_values[low]);
+    return 1;
+}
+
+/* Rewrite an absolute pointer or a known number of the old image at bytes[at]; returns its width or 0 if there is none. */
 static size_t map_pointer(const struct piece *piece, const struct ota_mode *mode, size_t at)
 {
     uint64_t address = piece->at + at, value;
@@ -258,6 +280,9 @@ static size_t map_pointer(const struct piece *piece, const struct ota_mode *mode
             store32(piece->bytes + at, (uint32_t)(ota_map(piece->predictors, value) + mode->base));
             return 4;
         }
+    }
+    if (mode->groups & OTA_VALUES && (address & 3) == 0 && piece->count - at >= 4 && map_value(piece->predictors, piece->bytes + at)) {
+        return 4;
     }
     return 0;
 }
@@ -291,7 +316,7 @@ static size_t scan_words(const struct piece *piece, const struct ota_mode *mode,
 {
     const struct ota_instruction *rows = mode->set == OTA_ARM32 ? ota_arm32 : ota_aarch64;
     const uint8_t *candidates = mode->set == OTA_ARM32 ? ota_arm32_candidates : ota_aarch64_candidates;
-    int pointers = piece->kind == OTA_LABEL_OLD && mode->groups & (OTA_ABSOLUTE32 | OTA_ABSOLUTE64);
+    int pointers = piece->kind == OTA_LABEL_OLD && mode->groups & OTA_IN_WORDS;
 
     at += (size_t)(-(piece->at + at) & 3);
     while (at < end && piece->count - at >= 4) {
@@ -317,7 +342,7 @@ static size_t scan_halves(const struct piece *piece, const struct ota_mode *mode
     int thumb = mode->set == OTA_THUMB2;
     const struct ota_instruction *rows = thumb ? ota_thumb2 : ota_riscv;
     const uint8_t *candidates = thumb ? ota_thumb2_candidates : ota_riscv_candidates;
-    int pointers = piece->kind == OTA_LABEL_OLD && mode->groups & (OTA_ABSOLUTE32 | OTA_ABSOLUTE64);
+    int pointers = piece->kind == OTA_LABEL_OLD && mode->groups & OTA_IN_WORDS;
 
     at += (size_t)((piece->at + at) & 1);
     while (at < end && piece->count - at >= 2) {
@@ -374,7 +399,7 @@ static uint32_t exchange(const struct piece *piece, uint32_t word, uint64_t afte
 static size_t scan_x86(const struct piece *piece, const struct ota_mode *mode, size_t at, size_t end)
 {
     enum { PREFIXES = sizeof ota_x86_prefixes / sizeof ota_x86_prefixes[0] };
-    int pointers = piece->kind == OTA_LABEL_OLD && mode->groups & (OTA_ABSOLUTE32 | OTA_ABSOLUTE64);
+    int pointers = piece->kind == OTA_LABEL_OLD && mode->groups & OTA_IN_WORDS;
 
     while (at < end) {
         size_t left = piece->count - at, width = pointers ? map_pointer(piece, mode, at) : 0;

@@ -13,7 +13,17 @@ enum { OTA_PAGE_LOG2 = 12, OTA_MAX_SLICES = 8, OTA_MAX_LABELS = 4, OTA_LOOK_AHEA
 
 enum ota_set { OTA_NONE, OTA_THUMB2, OTA_ARM32, OTA_AARCH64, OTA_RISCV, OTA_X86, OTA_SETS };
 
-enum { OTA_CALLS = 1, OTA_CONDITIONAL = 2, OTA_PAIRS = 4, OTA_SHORT = 8, OTA_ABSOLUTE32 = 16, OTA_ABSOLUTE64 = 32, OTA_LITERALS = 64 };
+enum {
+    OTA_CALLS = 1,
+    OTA_CONDITIONAL = 2,
+    OTA_PAIRS = 4,
+    OTA_SHORT = 8,
+    OTA_ABSOLUTE32 = 16,
+    OTA_ABSOLUTE64 = 32,
+    OTA_LITERALS = 64,
+    OTA_VALUES = 128,
+    OTA_IN_WORDS = OTA_ABSOLUTE32 | OTA_ABSOLUTE64 | OTA_VALUES /* what is looked for in words of the old image that are no instruction */
+};
 
 enum ota_form { OTA_RELATIVE, OTA_SIGN_INVERTED, OTA_PAGE, OTA_PAIR };
 
@@ -53,6 +63,9 @@ struct ota_predictors {
     const uint64_t *starts; /* old offsets, ascending */
     const int64_t *shifts;  /* what is added to an old offset from that start on */
     size_t map_count;
+    const uint32_t *old_values; /* value map: numbers of the old image, ascending, */
+    const uint32_t *new_values; /* and what they become */
+    size_t value_count;
     uint64_t old_bytes, new_bytes;
 };
 

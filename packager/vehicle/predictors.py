@@ -16,10 +16,13 @@ from packager.vehicle.segments import Segment, SegmentMap
 from packager.vehicle.wire import Cursor, unzigzag
 
 MAX_MODES: Final = 16
+_WORD: Final = (1 << 32) - 1
 _LONG: Final = (1 << 64) - 1
 PREDICTORS_VERSION: Final = 1
 MAP_ENTRY_BYTES: Final = 16
 """Memory of one segment in the address map: two 64-bit numbers."""
+VALUE_BYTES: Final = 8
+"""Memory of one number in the value map, with what it becomes."""
 
 
 def fits_section(base: int) -> bool:
@@ -33,7 +36,13 @@ def page_count(new_length_bytes: int) -> int:
 
 
 def parse_predictors(
-    section: memoryview, segments: Iterable[Segment], *, old_bytes: int, new_bytes: int, limits: CodecLimits
+    section: memoryview,
+    segments: Iterable[Segment],
+    *,
+    old_bytes: int,
+    new_bytes: int,
+    values: tuple[int, int],
+    limits: CodecLimits,
 ) -> Context:
     """Read section 4 of an authentic head.
 
@@ -42,6 +51,7 @@ def parse_predictors(
         segments: The parsed segment map.
         old_bytes: Length of the old image.
         new_bytes: Length of the new image.
+        values: How many numbers the value map has, and how long its decoded columns may be, from the manifest.
         limits: The head's limits on coded bytes.
 
     Raises:
@@ -66,13 +76,39 @@ def parse_predictors(
     modes = bytes(pages)
     if count > 1:
         modes = bytes(read_column(cursor, what, max_decoded_bytes=pages, limits=limits))
+    old_values, new_values = array("I"), array("I")
+    if values[0]:
+        gaps = read_column(cursor, what, max_decoded_bytes=values[1], limits=limits)
+        changes = read_column(cursor, what, max_decoded_bytes=values[1] - len(gaps), limits=limits)
+        old_values, new_values = _read_values(gaps, changes, values[0])
     cursor.end()
     if len(modes) != pages or max(modes, default=0) >= count:
         raise CorruptError(
             f"{what}: modes of {len(modes)} pages, the highest {max(modes, default=0)}; expected {pages} below {count}"
         )
     starts, shifts = address_map(segments)
-    return Context(bytes(sets), bytes(groups), bases, modes, starts, shifts, old_bytes, new_bytes)
+    return Context(
+        bytes(sets), bytes(groups), bases, modes, starts, shifts, old_bytes, new_bytes, old_values, new_values
+    )
+
+
+def _read_values(
+    coded_gaps: bytes | memoryview, coded_changes: bytes | memoryview, count: int
+) -> tuple["array[int]", "array[int]"]:
+    """Read the columns of the value map: gaps between the numbers, and by how much more than the one before each changes."""
+    gaps, changes = Cursor(coded_gaps, "value map"), Cursor(coded_changes, "value map")
+    old_values, new_values = array("I"), array("I")
+    value, change = -1, 0
+    for _ in range(count):
+        value += gaps.varint() + 1
+        change += unzigzag(changes.varint())
+        if value > _WORD:
+            raise CorruptError(f"value map: number {value}, expected at most 2**32 - 1")
+        old_values.append(value)
+        new_values.append((value + change) & _WORD)
+    gaps.end()
+    changes.end()
+    return old_values, new_values
 
 
 def address_map(segments: Iterable[Segment]) -> tuple["array[int]", "array[int]"]:

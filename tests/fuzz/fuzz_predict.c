@@ -1,6 +1,6 @@
 /* libFuzzer target of predict.c. An input is: u8 what, u8 modes, u8 pages, u8 entries of the address map, u8 log2 of both image lengths in
  * fours, u8 log2 of the unit; then per mode u8 set, u8 groups, u64 base; u8 per page; per entry u16 distance to the one before, u64 shift; u64
- * place in the new image, u64 place in the old one; what is left are the bytes to rewrite. If `what` is odd, what follows the six bytes is for
+ * place in the new image, u64 place in the old one, u8 values, u16 distance to the one before and u32 new value of each; what is left are the bytes to rewrite. If `what` is odd, what follows the six bytes is for
  * units instead: u8 pieces, u16 start and u8 length of each, u8 length of the gaps, gaps, then a block and as many bytes of values.
  *
  * Only the documented preconditions hold: known sets, pages with modes that are there, ascending starts. Labels must be undone exactly.
@@ -10,7 +10,7 @@
 
 #include "predict.h"
 
-enum { MAX_MODES = 16, MAX_PAGES = 64, MAX_ENTRIES = 64, MAX_PIECES = 32 };
+enum { MAX_MODES = 16, MAX_PAGES = 64, MAX_ENTRIES = 64, MAX_PIECES = 32, MAX_VALUES = 16 };
 
 struct input {
     const uint8_t *at;
@@ -94,6 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct ota_predictors predictors;
     struct ota_mode modes[MAX_MODES];
     uint8_t pages[MAX_PAGES];
+    uint32_t old_values[MAX_VALUES], new_values[MAX_VALUES], value = 0;
     uint64_t starts[MAX_ENTRIES], new_at, old_at, start = 0;
     int64_t shifts[MAX_ENTRIES];
     size_t index;
@@ -130,6 +131,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     predictors.shifts = shifts;
     new_at = number(&input, 8);
     old_at = number(&input, 8);
+    predictors.value_count = (size_t)number(&input, 1) % (MAX_VALUES + 1);
+    for (index = 0; index < predictors.value_count; index++) {
+        value += (uint32_t)number(&input, 2);
+        old_values[index] = value++;
+        new_values[index] = (uint32_t)number(&input, 4);
+    }
+    predictors.old_values = old_values;
+    predictors.new_values = new_values;
     label(&predictors, &input, new_at, old_at);
     return 0;
 }

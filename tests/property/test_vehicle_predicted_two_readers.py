@@ -1,5 +1,7 @@
 """Predicted blocks of any rules over any bytes: the vehicle's reader and the one written from the specification make the same image."""
 
+from array import array
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,7 +40,11 @@ def bundles(draw: st.DrawFn) -> Sample:
     one_block = len(new) <= 1 << 14 and draw(st.booleans())
     known = st.sampled_from([0, LITERALS_KNOW_SOURCE, *([LITERALS_KNOW_OLD] if one_block else [])])
     flags = [draw(st.integers(0, 2)) | draw(known) | draw(st.sampled_from([0, 0, WITHOUT_PIECES])) for _ in range(2)]
-    return predicted("", old, bytes(new), modes, segments, flags, pages=pages, block_log2=14 if one_block else 12)
+    words = sorted({int.from_bytes(old[4 * n :][:4], "little") for n in range(len(old) // 4)})
+    known_words = words[:: draw(st.integers(1, 9))] if draw(st.booleans()) else []
+    values = (array("I", known_words), array("I", (word + seed & 0xFFFFFFFF for word in known_words)))
+    block_log2 = 14 if one_block else 12
+    return predicted("", old, bytes(new), modes, segments, flags, pages=pages, block_log2=block_log2, values=values)
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 
 from packager.diff.prediction import Mode
+from packager.vehicle._pure_predict import Context
 from packager.vehicle.codec import CodecLimits
 from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.head import SignedHead, read_head, required_memory_bytes
 from packager.vehicle.identity import Digest
 from packager.vehicle.instructions import Group, InstructionSet
+from packager.vehicle.manifest import Op
 from packager.vehicle.predicted import OldPart, make_predicted
 from packager.vehicle.predictors import address_map, page_count, parse_predictors
 from packager.vehicle.profile import Coder
@@ -28,8 +30,16 @@ THUMB_CALLS = bytes((InstructionSet.THUMB2, Group.CALLS))
 BASE = encode_varint(zigzag(0x08000000))
 
 
-def parse(section: bytes, *, new_bytes: int = 10_000, segments: tuple[Segment, ...] = (Segment(0, 0, 1),)) -> object:
-    return parse_predictors(memoryview(section), segments, old_bytes=9000, new_bytes=new_bytes, limits=LIMITS)
+def parse(
+    section: bytes,
+    *,
+    new_bytes: int = 10_000,
+    segments: tuple[Segment, ...] = (Segment(0, 0, 1),),
+    values: tuple[int, int] = (0, 0),
+) -> Context:
+    return parse_predictors(
+        memoryview(section), segments, old_bytes=9000, new_bytes=new_bytes, values=values, limits=LIMITS
+    )
 
 
 def section(*modes: bytes, version: int = 1, count: int | None = None, rest: bytes = b"") -> bytes:
@@ -38,8 +48,8 @@ def section(*modes: bytes, version: int = 1, count: int | None = None, rest: byt
 
 def test_one_mode_needs_no_pages() -> None:
     context = parse(section(THUMB_CALLS))
-    assert (context.sets, context.groups, list(context.bases)) == (b"\1", b"\1", [0x08000000])  # type: ignore[attr-defined]
-    assert context.pages == bytes(3)  # type: ignore[attr-defined]
+    assert (context.sets, context.groups, list(context.bases)) == (b"\1", b"\1", [0x08000000])
+    assert context.pages == bytes(3)
 
 
 @pytest.mark.parametrize(("new_bytes", "pages"), [(1, 1), (4096, 1), (4097, 2), (10_000, 3)])
@@ -65,7 +75,6 @@ def test_sixteen_modes_are_the_most() -> None:
         (section(THUMB_CALLS, version=2), IncompatibleError, "version 2, expected 1"),
         (section(THUMB_CALLS, version=0), IncompatibleError, "version 0, expected 1"),
         (section(b"\x06\x01"), IncompatibleError, "newer reader"),
-        (section(b"\x01\x80"), IncompatibleError, "newer reader"),
         (section(THUMB_CALLS, rest=b"\0"), CorruptError, "left over"),
         (section(THUMB_CALLS, count=2), CorruptError, "predictors"),
         (section(THUMB_CALLS)[:-1], CorruptError, "predictors"),
@@ -80,15 +89,51 @@ def test_broken_sections(content: bytes, error: type[Exception], message: str) -
         parse(content)
 
 
-@pytest.mark.parametrize("known", [b"\x05\x01", b"\x01\x7f", b"\x00\x00"])
+@pytest.mark.parametrize("known", [b"\x05\x01", b"\x01\xff", b"\x00\x00"])
 def test_known_sets_and_groups(known: bytes) -> None:
     parse(section(known))
+
+
+def value_section(gaps: list[int], changes: list[int], rest: bytes = b"") -> bytes:
+    """Return a section whose only mode looks for values."""
+    columns = [b"".join(map(encode_varint, gaps)), b"".join(encode_varint(zigzag(change)) for change in changes)]
+    return section(bytes((0, Group.VALUES)), rest=b"".join(map(column, columns)) + rest)
+
+
+def test_a_value_map_has_ascending_numbers_and_what_they_become() -> None:
+    context = parse(value_section([0, 0, 5], [3, -4, 0]), values=(3, 100))
+    assert list(context.old_values) == [0, 1, 7]
+    assert list(context.new_values) == [3, 0, 6]
+    assert context.value(7) == 6
+    assert context.value(6) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "values", "message"),
+    [
+        (value_section([1 << 32], [0]), (1, 100), "number 4294967296, expected at most"),
+        (value_section([(1 << 32) - 1, 0], [0, 0]), (2, 100), "number 4294967296, expected at most"),
+        (value_section([1, 2], [0, 0]), (1, 100), "left over"),
+        (value_section([1, 2], [0, 0]), (3, 100), "cut short|ends|expected"),
+        (value_section([1, 2], [0, 0], b"\0"), (2, 100), "left over"),
+        (value_section([1, 2], [0, 0]), (2, 3), "column of 2 bytes, expected at most 1"),
+        (value_section([1, 2], [0, 0]), (0, 100), "left over"),
+    ],
+)
+def test_broken_value_maps(content: bytes, values: tuple[int, int], message: str) -> None:
+    with pytest.raises(CorruptError, match=message):
+        parse(content, values=values)
+
+
+def test_the_largest_number_is_known() -> None:
+    context = parse(value_section([(1 << 32) - 1], [3]), values=(1, 100))
+    assert context.value((1 << 32) - 1) == 2
 
 
 @pytest.mark.parametrize("base", [-(1 << 62), -(1 << 47), 0, (1 << 62) - 1])
 def test_a_base_is_a_signed_address(base: int) -> None:
     context = parse(bytes((1, 1)) + THUMB_CALLS + encode_varint(zigzag(base)))
-    assert list(context.bases) == [base % (1 << 64)]  # type: ignore[attr-defined]
+    assert list(context.bases) == [base % (1 << 64)]
 
 
 def test_the_address_map_gives_old_bytes_to_the_first_that_has_them() -> None:
@@ -113,8 +158,9 @@ def head_with(sample: Sample, content: bytes | None) -> tuple[bytes, SignedHead]
     if content is None:
         del sections[4]
     more = 6 * (len(sections) - count) + sum(map(len, sections.values())) - (at - 16 - 6 * count)
-    memory = int.from_bytes(sections[1][-6:-2], "little") + more
-    sections[1] = sections[1][:-6] + memory.to_bytes(4, "little") + sections[1][-2:]
+    behind = 3 if sections[1][4] >> Op.PREDICTED & 1 else 2  # empty version, no names, no values
+    memory = int.from_bytes(sections[1][-behind - 4 : -behind], "little") + more
+    sections[1] = sections[1][: -behind - 4] + memory.to_bytes(4, "little") + sections[1][-behind:]
     made = head[:6] + len(sections).to_bytes(2, "little") + head[8:16]
     made += b"".join(bytes((n, 1)) + len(sections[n]).to_bytes(4, "little") for n in sorted(sections))
     made += b"".join(sections[n] for n in sorted(sections))
@@ -140,7 +186,7 @@ def test_the_vehicle_needs_predictors() -> None:
 
 
 @pytest.mark.parametrize("sample", predicted_samples(), ids=lambda sample: sample.name)
-def test_memory_counts_the_map_the_pages_and_the_whole_old_image(sample: Sample) -> None:
+def test_memory_counts_the_maps_the_pages_and_the_whole_old_image(sample: Sample) -> None:
     head = sample.head
     manifest = head.manifest
     plain = head.length_bytes + 20 * manifest.segment_count + manifest.max_blob_bytes + manifest.max_decoded_bytes
@@ -148,13 +194,13 @@ def test_memory_counts_the_map_the_pages_and_the_whole_old_image(sample: Sample)
     plain += (192 << 10) * (Coder.ZSTD in manifest.coders)
     if Coder.LZMA in manifest.coders:
         plain += (64 << 10) + max(manifest.max_output_bytes, manifest.max_decoded_bytes)
-    more = 16 * manifest.segment_count + page_count(manifest.new.length_bytes)
+    more = 16 * manifest.segment_count + 8 * manifest.value_count + page_count(manifest.new.length_bytes)
     more += manifest.max_source_bytes if manifest.block_count == 1 else 0
     assert required_memory_bytes(manifest, head.length_bytes) == manifest.memory_bytes == plain + more
     with pytest.raises(IncompatibleError, match="bytes of memory, the ECU has"):
         read_head(
-            sample.data[: sample.head_bytes],  # type: ignore[attr-defined]
-            sample.signed,  # type: ignore[attr-defined]
+            sample.data[: sample.head_bytes],
+            sample.signed,
             replace(PROFILE, ram_bytes=manifest.memory_bytes - 1),
         )
 

@@ -1,0 +1,115 @@
+"""Learns what numbers of the old image become that are no addresses: type numbers, offsets of strings, operands.
+
+When a type is added to a kernel, half of the numbers that name types change, each by its own amount. Nothing but the number itself tells
+what it becomes, so the head says it: the value map. It is learnt from an alignment, and the images are aligned again with it.
+"""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from packager.diff import matcher
+from packager.diff.matcher import Costs
+from packager.diff.prediction import (
+    NOTHING,
+    Mode,
+    Prediction,
+    Values,
+    choose_pages,
+    make_context,
+    missed_in_pages,
+    with_pages,
+)
+from packager.vehicle import kernel
+from packager.vehicle._pure_predict import PAGE_LOG2, Kind
+from packager.vehicle.instructions import Group, InstructionSet
+from packager.vehicle.manifest import MAX_VALUES
+from packager.vehicle.predictors import page_count
+from packager.vehicle.segments import Segment
+
+POOR_PAGE_BYTES: Final = 64
+"""Pages where this many bytes are missed are learnt from."""
+LEAST_OFTEN: Final = 2
+"""A number must become its new value this much more often than it stays."""
+
+
+def predict_values(old: bytes, new: bytes, plain: Prediction, costs: Costs, rounds: int) -> Prediction | None:
+    """Learn a value map and align again with it.
+
+    Args:
+        old: The old image.
+        new: The new image.
+        plain: What is predicted without.
+        costs: Of the alignment.
+        rounds: How often to align again.
+
+    Returns:
+        None where there is nothing to learn.
+    """
+    mode = next((mode for mode in plain.modes if mode.groups), NOTHING)
+    valued = [Mode(InstructionSet.NONE, Group.VALUES, 0)]
+    valued += [replace(mode, groups=mode.groups | Group.VALUES)] if mode.groups else []
+    modes = (mode, NOTHING, *valued)
+    segments = plain.segments
+    pages = bytes(missed >= POOR_PAGE_BYTES for missed in missed_in_pages(plain.context, old, new, segments))
+    for _ in range(rounds):
+        values = _learn(old, new, segments, pages)
+        chosen = choose_pages(old, new, segments, modes, values)
+        pages = bytes(number >= 2 for number in chosen)
+        if not any(pages):
+            return None
+        segments = _align_again(old, new, segments, modes, chosen, values, costs)
+    values = _learn(old, new, segments, pages)
+    found = with_pages(old, new, segments, modes, values)
+    return found if found.context.old_values else None
+
+
+def _learn(old: bytes, new: bytes, segments: Sequence[Segment], pages: bytes) -> Values:
+    values = matcher.learn_values(old, new, segments, pages, LEAST_OFTEN)
+    return values[0][:MAX_VALUES], values[1][:MAX_VALUES]
+
+
+def _align_again(
+    old: bytes,
+    new: bytes,
+    segments: Sequence[Segment],
+    modes: Sequence[Mode],
+    pages: bytes,
+    values: Values,
+    costs: Costs,
+) -> list[Segment]:
+    """Align in label space from the first to the last page that has values; outside all stays as it is."""
+    valued = [number for number, mode in enumerate(pages) if mode >= 2]
+    first, last = valued[0] << PAGE_LOG2, min((valued[-1] + 1) << PAGE_LOG2, len(new))
+    inside = list(_between(segments, first, last))
+    if not inside:
+        return list(segments)
+    old_first = min(piece.old_offset for piece in inside) & ~((1 << PAGE_LOG2) - 1)
+    old_last = max(piece.old_offset + piece.length_bytes for piece in inside)
+    context = make_context(modes, pages, old, new, segments, values)
+    labelled_new = bytearray(new[first:last])
+    kernel.label_block(context, Kind.LABEL, labelled_new, first)
+    labelled_old = bytearray(old[old_first:old_last])
+    half_page = 1 << PAGE_LOG2 - 1
+    places = (context.map((number << PAGE_LOG2) + half_page) >> PAGE_LOG2 for number in range(page_count(len(old))))
+    old_pages = bytes(pages[place] if place < len(pages) else 0 for place in places)
+    kernel.label_source(
+        replace(context, pages=old_pages), labelled_old, array("Q", (old_first, len(labelled_old), old_first))
+    )
+    found = matcher.segments(bytes(labelled_old), bytes(labelled_new), costs)
+    return [
+        *_between(segments, 0, first),
+        *(Segment(first + new_at, old_first + old_at, length) for new_at, old_at, length in found),
+        *_between(segments, last, len(new)),
+    ]
+
+
+def _between(segments: Sequence[Segment], first: int, last: int) -> list[Segment]:
+    """Return what lies between two places of the new image."""
+    made = []
+    for new_offset, old_offset, length_bytes in segments:
+        start, end = max(new_offset, first), min(new_offset + length_bytes, last)
+        if start < end:
+            made.append(Segment(start, old_offset + start - new_offset, end - start))
+    return made
