@@ -1,0 +1,57 @@
+"""Serves metadata to the vehicle's own code, so that what was or will be published is judged as a vehicle judges it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from packager.vehicle.errors import ResourceError, UntrustedError
+from packager.vehicle.metadata_store import Fetcher, NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFromDirectory:
+    """Gets metadata from a directory; a `packager.vehicle.metadata_store.Fetcher`.
+
+    Attributes:
+        directory: The metadata's.
+    """
+
+    directory: Path
+
+    def fetch(self, path: str, max_bytes: int) -> bytes:
+        """See `Fetcher.fetch`."""
+        try:
+            with (self.directory / path).open("rb") as file:
+                data = file.read(max_bytes + 1)
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{self.directory / path}: is missing") from error
+        except OSError as error:
+            raise ResourceError(f"{self.directory / path}: can't be read: {error.strerror}") from error
+        return _bounded(str(self.directory / path), data, max_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFromMemory:
+    """Gets metadata from memory, and what is not there from elsewhere; a `packager.vehicle.metadata_store.Fetcher`.
+
+    Attributes:
+        files: Content by name.
+        beneath: Asked for what `files` lacks; None for nobody.
+    """
+
+    files: Mapping[str, bytes]
+    beneath: Fetcher | None = None
+
+    def fetch(self, path: str, max_bytes: int) -> bytes:
+        """See `Fetcher.fetch`."""
+        if path in self.files:
+            return _bounded(path, self.files[path], max_bytes)
+        if self.beneath is not None:
+            return self.beneath.fetch(path, max_bytes)
+        raise NotFoundError(f"{path}: is missing")
+
+
+def _bounded(what: str, data: bytes, max_bytes: int) -> bytes:
+    if len(data) > max_bytes:
+        raise UntrustedError(f"{what}: longer than {max_bytes} bytes, expected at most that many")
+    return data
