@@ -9,6 +9,7 @@ from packager.cli.chain import chain
 from packager.cli.failure import end, run
 from packager.cli.files import apply, diff, inspect
 from packager.cli.keys import keys
+from packager.cli.repo import repo
 from packager.cli.verify import verify
 from packager.vehicle import kernel
 from packager.vehicle.version import VERSION
@@ -24,7 +25,7 @@ def packager() -> None:
     """Make delta updates for cars: diff, bundle, sign, verify."""
 
 
-for command in (build, diff, apply, inspect, verify, keys, chain):
+for command in (build, diff, apply, inspect, verify, keys, repo, chain):
     packager.add_command(command)
 
 

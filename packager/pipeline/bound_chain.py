@@ -25,7 +25,11 @@ _HINT: Final = "the file is not the one that was signed; get the release again"
 
 
 def verify_chains(
-    directory: Path, trusted: TrustedMetadata, targets: Iterable[ImageTarget | BundleTarget], now: datetime
+    directory: Path,
+    trusted: TrustedMetadata,
+    targets: Iterable[ImageTarget | BundleTarget],
+    now: datetime,
+    only: str | None = None,
 ) -> dict[str, VerifiedChain]:
     """Verify the supply chain of every release that some car reads.
 
@@ -34,6 +38,7 @@ def verify_chains(
         trusted: The repository's metadata.
         targets: All of it that some car reads.
         now: Time to judge expiry by.
+        only: The one release to verify; None for all.
 
     Returns:
         What the chains prove, by release id and newest first.
@@ -50,6 +55,8 @@ def verify_chains(
     _check_directory(directory, signed)
     chains = {}
     for release, group in by_release.items():
+        if only not in (None, release):
+            continue
         files = signed.get(release, {})
         for name, role in group.items():
             _check_binding(name, role, release, {file: entry.hashes.get(SHA256, "") for file, entry in files.items()})

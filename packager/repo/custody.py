@@ -4,41 +4,19 @@ Which keys may sign is taken from the version in force and from the custodian's 
 last word has the publication, which counts as vehicles do.
 """
 
-import fcntl
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from securesystemslib.exceptions import Error as SignerError
 from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import Root, Targets
 
-from packager.model.errors import KeyMaterialError, RepositoryError, SpaceError
-from packager.model.policy import KeyPolicy, RolePolicy
+from packager.model.errors import KeyMaterialError, RepositoryError
+from packager.model.policy import KeyPolicy
+from packager.repo.files import locked
 from packager.repo.in_force import InForce
-from packager.repo.staged import StagedFile, delegated, has_signed, read_file, with_signature
+from packager.repo.staged import StagedFile, delegated, has_signed, read_file, role_policy, with_signature
 from packager.vehicle.storage import write_atomically
-
-
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """What became of a signature.
-
-    Attributes:
-        was_there: The same key had signed the same bytes already; the file was left alone.
-        signatures: How many the file has, valid or not.
-    """
-
-    was_there: bool
-    signatures: int
-
-
-def role_policy(policy: KeyPolicy, role: str) -> RolePolicy | None:
-    """Return what a policy says of a role: of a top-level one, or of the domain of ``<domain>.<release id>``."""
-    top = {"root": policy.root, "targets": policy.targets, "snapshot": policy.snapshot, "timestamp": policy.timestamp}
-    return top.get(role) or policy.domains.get(role) or policy.domains.get(role.partition(".")[0])
 
 
 def find_allowed(
@@ -66,13 +44,16 @@ def find_allowed(
     return frozenset(allowed)
 
 
-def append_signature(path: Path, shown: StagedFile, signer: Signer) -> Signed:
+def append_signature(path: Path, shown: StagedFile, signer: Signer) -> bool:
     """Sign what was shown and add the signature to the file, which may have gained others meanwhile.
 
     Args:
         path: The file.
         shown: Its content as it was shown and confirmed.
         signer: Signs.
+
+    Returns:
+        False if the same key had signed these bytes already; the file was left alone.
 
     Raises:
         RepositoryError: The file says something else by now.
@@ -82,28 +63,14 @@ def append_signature(path: Path, shown: StagedFile, signer: Signer) -> Signed:
     """
     key = signer.public_key
     if has_signed(shown, key.keyid, {key.keyid: key}):
-        return Signed(True, len(shown.metadata.signatures))
+        return False
     try:
         signature = signer.sign(shown.metadata.payload)
     except (SignerError, ValueError, OSError) as error:
         raise KeyMaterialError(f"{path}: key {key.keyid[:16]} can't sign: {error}") from error
-    with _locked(path.parent):
+    with locked(path.parent):
         now = read_file(path)
         if now.metadata.payload != shown.metadata.payload:
             raise RepositoryError(f"{path}: was changed while it was shown", hint="look at it again, and sign again")
         write_atomically(path, with_signature(now, key.keyid, signature.signature))
-    return Signed(False, len(read_file(path).metadata.signatures))
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Keep others from adding their signature at the same time, which would lose one of the two."""
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise SpaceError(f"{directory}: can't be opened: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return True

@@ -33,7 +33,8 @@ def _differences(old: Root | Targets | None, new: Root | Targets, names: Mapping
         for role in new.roles:
             yield from _role(role, None if before is None else before.roles.get(role), new.roles[role], names)
         yield from _keys({} if before is None else before.keys, new.keys, names)
-        yield from _value("consistent_snapshot", None if before is None else before.consistent_snapshot, True)
+        consistent = None if before is None else before.consistent_snapshot
+        yield from _value("consistent_snapshot", consistent, new.consistent_snapshot)
     else:
         before_targets = old if isinstance(old, Targets) else None
         yield from _delegations(before_targets, new, names)
@@ -56,7 +57,7 @@ def _role(name: str, old: Role | None, new: Role, names: Mapping[str, str]) -> I
 
 
 def _keys(old: Mapping[str, Key], new: Mapping[str, Key], names: Mapping[str, str]) -> Iterator[str]:
-    for key_id, key in new.items():
+    for key_id, key in sorted(new.items(), key=lambda item: label(item[0], names)):
         if key_id not in old or old[key_id].to_dict() != key.to_dict():
             more = "".join(f", {name} = {value}" for name, value in sorted(key.unrecognized_fields.items()))
             public = " ".join(key.keyval["public"].split())

@@ -1,9 +1,13 @@
 """Writes files that must never replace another: complete under their name or not there at all."""
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from packager.model.errors import SpaceError
 from packager.vehicle.storage import sync_directory
 
 
@@ -32,3 +36,21 @@ def write_once(path: Path, data: bytes, mode: int) -> None:
     finally:
         Path(part).unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep other processes out of a directory; the lock leaves no file and goes with the process, however it ends.
+
+    Raises:
+        SpaceError: The directory can't be opened.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SpaceError(f"{directory}: can't be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

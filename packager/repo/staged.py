@@ -7,13 +7,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 from securesystemslib.signer import Key
 from tuf.api.metadata import DelegatedRole, Metadata, Role, Root, Targets
 from tuf.api.serialization.json import JSONSerializer
 
 from packager.model.errors import RepositoryError
+from packager.model.policy import KeyPolicy, RolePolicy
+from packager.repo.admission import split_role_name
 from packager.repo.in_force import InForce
 from packager.vehicle import trust
 from packager.vehicle.errors import UntrustedError
@@ -85,7 +87,14 @@ class Demand:
 
 def unsigned(payload: Root | Targets) -> bytes:
     """Return the file of a payload that nobody signed yet."""
-    return Metadata(payload).to_bytes(JSONSerializer(compact=True))
+    metadata: Metadata[Any] = Metadata(payload)
+    return metadata.to_bytes(JSONSerializer(compact=True))
+
+
+def role_policy(policy: KeyPolicy, role: str) -> RolePolicy | None:
+    """Return what a policy says of a role: of a top-level one, or of the domain of ``<domain>.<release id>``."""
+    top = {"root": policy.root, "targets": policy.targets, "snapshot": policy.snapshot, "timestamp": policy.timestamp}
+    return top.get(role) or policy.domains.get(split_role_name(role)[0])
 
 
 def read_file(path: Path) -> StagedFile:
@@ -116,10 +125,12 @@ def parse_file(name: str, data: bytes) -> StagedFile:
         raise RepositoryError(f"{name}: expected a file name of the form <version>.<role>.json")
     if role in _ONLINE:
         raise RepositoryError(f"{name}: {role} is made when it is published and never proposed", hint="remove the file")
+    metadata: UnverifiedMetadata[Root] | UnverifiedMetadata[Targets]
     try:
-        kind = Root if role == Root.type else Targets
-        limit = trust.MAX_ROOT_BYTES if kind is Root else trust.MAX_TARGETS_BYTES
-        metadata = parse_metadata(data, kind, name, max_bytes=limit)
+        if role == Root.type:
+            metadata = parse_metadata(data, Root, name, max_bytes=trust.MAX_ROOT_BYTES)
+        else:
+            metadata = parse_metadata(data, Targets, name, max_bytes=trust.MAX_TARGETS_BYTES)
     except UntrustedError as error:
         raise RepositoryError(str(error), hint="get the file again from whom you have it") from error
     if str(metadata.claimed.version) != version:
@@ -185,7 +196,7 @@ def valid_signers(file: StagedFile, role: Role, keys: Mapping[str, Key]) -> tupl
 def has_signed(file: StagedFile, key_id: str, keys: Mapping[str, Key]) -> bool:
     """Tell whether a valid signature of one key is there."""
     try:
-        verify_signatures(file.metadata, Role([key_id], 1), keys, "")
+        verify_signatures(cast("UnverifiedMetadata[Any]", file.metadata), Role([key_id], 1), keys, "")
     except UntrustedError:
         return False
     return True

@@ -1,0 +1,126 @@
+"""`packager repo status`: who signed and who is missing, what expires when; fails before anything does."""
+
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from packager.cli.files import JSON, PATH, read_root_file
+from packager.cli.keys import DIRECTORY
+from packager.cli.output import Output, table
+from packager.cli.repo_names import key_labels
+from packager.cli.times import ISSUED_AT, issue_time
+from packager.config.policy import read_policy
+from packager.model.errors import RepositoryError
+from packager.repo.in_force import read_in_force
+from packager.repo.keys import root_path
+from packager.repo.lifetimes import Life, lifetimes
+from packager.repo.staged import demands, label, read_staged
+
+_ONLINE = ("snapshot", "timestamp")
+
+
+@click.command()
+@click.argument("repository", metavar="DIR", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@DIRECTORY
+@click.option("--root", "root_file", type=PATH, help="The root that you trust. Default: public/root.json of the keys.")
+@click.option(
+    "--warn-days", type=click.IntRange(0, 3650), help="When a role is due. Default: the last quarter of its life."
+)
+@ISSUED_AT
+@JSON
+def status(
+    *,
+    repository: Path,
+    directory: Path,
+    root_file: Path | None,
+    warn_days: int | None,
+    issued_at: datetime | None,
+    as_json: bool,
+) -> None:
+    """Show proposals with who signed and who is missing, and what is in force with its expiry.
+
+    Exits with 40 if something in force has to be renewed, which is well before it expires.
+    """
+    output, now = Output(as_json), issue_time(issued_at)
+    policy = read_policy(directory / "policy.toml")
+    if root_file is None and root_path(directory).exists():
+        root_file = root_path(directory)
+    in_force = read_in_force(repository, None if root_file is None else read_root_file(root_file))
+    names = key_labels(directory)
+    staged = read_staged(repository)
+    rows = []
+    for file in staged.values():
+        for demand in demands(file, staged, in_force):
+            signed = [label(key_id, names) for key_id in demand.signed]
+            missing = [label(key_id, names) for key_id in demand.missing]
+            output.result(
+                "staged",
+                file=file.name,
+                by=demand.by,
+                threshold=demand.role.threshold,
+                signed=signed,
+                missing=missing,
+                lacking=demand.lacking,
+                sha256=file.digest.hex,
+            )
+            state = "ready" if not demand.lacking else f"{demand.lacking} more of {', '.join(missing)}"
+            of = f"{len(signed)} of {demand.role.threshold}"
+            rows.append([file.name, demand.by, of, ", ".join(signed) or "nobody", state])
+    lives = lifetimes(in_force, policy, now, warn_days)
+    for life in lives:
+        output.result(
+            "in_force",
+            role=life.role,
+            version=life.version,
+            expires=f"{life.expires:%Y-%m-%dT%H:%M:%SZ}",
+            days_left=_days(life),
+            is_due=life.is_due,
+        )
+    due = [life for life in lives if life.is_due]
+    is_interrupted = in_force.vouching is not in_force.root
+    parts = []
+    if rows:
+        parts.append(table(["to sign", "asked by", "has", "signed by", "state"], rows, 5))
+    parts.append(_show_lives(lives) if lives else f"{repository}: nothing is published yet")
+    if is_interrupted:
+        parts.append("a publication was interrupted; finish it: packager repo publish")
+    output.result(
+        "summary", "\n\n".join(parts), staged=len(staged), due=[life.role for life in due], interrupted=is_interrupted
+    )
+    if due:
+        raise RepositoryError(
+            f"{repository}: {len(due)} roles have to be renewed: "
+            + ", ".join(f"{life.role} ({_when(life)})" for life in due),
+            hint=_advise(due),
+        )
+
+
+def _show_lives(lives: list[Life]) -> str:
+    rows = [
+        [
+            life.role,
+            f"{life.expires:%Y-%m-%d %H:%M}",
+            "EXPIRED" if life.left.total_seconds() <= 0 else "due" if life.is_due else "",
+            str(life.version),
+            f"{_days(life):.1f}",
+        ]
+        for life in lives
+    ]
+    return table(["in force", "expires (UTC)", "", "version", "days left"], rows, 3)
+
+
+def _days(life: Life) -> float:
+    return round(life.left.total_seconds() / 86_400, 1)
+
+
+def _when(life: Life) -> str:
+    days = _days(life)
+    return f"{days} days left" if days > 0 else "expired"
+
+
+def _advise(due: list[Life]) -> str:
+    by_hand = [life.role for life in due if life.role not in _ONLINE]
+    if by_hand:
+        return "packager repo propose --renew, then sign and publish; docs/ceremony.md"
+    return "packager repo refresh"

@@ -1,0 +1,104 @@
+"""The join of a repository's life: propose, publish, refresh; the supply chain is verified before people and before keys sign."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from securesystemslib.signer import Key
+
+from packager.model.policy import KeyPolicy
+from packager.pipeline.bound_chain import verify_chains
+from packager.pipeline.gate import verify_contents
+from packager.repo.contents import read_contents
+from packager.repo.in_force import InForce, read_in_force
+from packager.repo.lifetimes import lifetimes
+from packager.repo.online import Online, renew_online
+from packager.repo.proposal import propose
+from packager.repo.publication import Published, publish
+from packager.repo.staged import StagedFile
+from packager.repo.staging_area import stage
+from packager.vehicle.metadata_store import TrustedMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A repository and what it is judged by.
+
+    Attributes:
+        directory: ``DIR``.
+        policy: Who signs what.
+        keys: Public keys of the policy by name.
+        now: The time, UTC, whole seconds.
+        anchor: The root that trust starts from; None for the oldest one in the directory.
+    """
+
+    directory: Path
+    policy: KeyPolicy
+    keys: Mapping[str, Key]
+    now: datetime
+    anchor: bytes | None = None
+
+    def in_force(self) -> InForce:
+        """Read what is served.
+
+        Raises:
+            RepositoryError: It does not hold.
+        """
+        return read_in_force(self.directory, self.anchor)
+
+
+def propose_changes(
+    place: Place,
+    release_dir: Path | None,
+    *,
+    is_renewed: bool = False,
+    warn_days: int | None = None,
+    is_replaced: bool = False,
+) -> list[StagedFile]:
+    """Stage what has to be signed so that the repository follows the policy and offers a new release.
+
+    Args:
+        place: The repository.
+        release_dir: What a build left; None for none.
+        is_renewed: Whether roles that are due get a new life time.
+        warn_days: When they are due; None for the last quarter of their life.
+        is_replaced: Whether proposals that have signatures may go.
+
+    Raises:
+        RepositoryError: The release or what is in force does not hold.
+        SupplyChainError: The release's chain does not hold. Nothing is staged then.
+        SpaceError: A file can't be written.
+    """
+    contents = None if release_dir is None else read_contents(release_dir)
+    if contents is not None:
+        verify_contents(contents, place.policy, place.keys, place.now)
+    payloads = propose(
+        place.policy,
+        place.keys,
+        place.in_force(),
+        place.now,
+        contents,
+        is_renewed=is_renewed,
+        warn_days=warn_days,
+    )
+    return stage(place.directory, payloads, release_dir, contents, is_replaced=is_replaced)
+
+
+def publish_staged(place: Place, online: Online, *, allow_demo: bool = False, dry_run: bool = False) -> Published:
+    """Publish what is staged and signed; see `publish`."""
+
+    def check_chain(release: str, chains: Path, trusted: TrustedMetadata) -> None:
+        verify_chains(chains, trusted, trusted.delegations.everything(), place.now, release)
+
+    return publish(place.directory, online, check_chain, anchor=place.anchor, allow_demo=allow_demo, dry_run=dry_run)
+
+
+def refresh_online(place: Place, online: Online, warn_days: int | None = None) -> tuple[str, ...]:
+    """Sign a new timestamp, and a new snapshot if it is due; see `renew_online`."""
+
+    def is_due(in_force: InForce) -> bool:
+        lives = lifetimes(in_force, place.policy, place.now, warn_days)
+        return any(life.is_due for life in lives if life.role == "snapshot")
+
+    return renew_online(place.directory, online, snapshot_is_due=is_due, anchor=place.anchor)
