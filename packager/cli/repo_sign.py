@@ -54,8 +54,9 @@ def sign(*, file: Path, key: str, directory: Path, against: Path | None, sha256:
         shown, policy, load_public_keys(policy, directory), in_force, top if isinstance(top, Targets) else None
     )
     if signer.public_key.keyid not in allowed:
+        expected = ", ".join(sorted(label(key_id, names) for key_id in allowed))
         raise KeyMaterialError(
-            f"{shown.name}: key {name!r} may not sign for {shown.role!r}, expected one of {labels(sorted(allowed, key=lambda key_id: label(key_id, names)), names)}",
+            f"{shown.name}: key {name!r} may not sign for {shown.role!r}, expected one of {expected}",
             hint="packager repo status says who is missing",
         )
     differences = describe(old.metadata.claimed if old else None, shown.metadata.claimed, names)
