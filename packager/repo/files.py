@@ -3,12 +3,17 @@
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from packager.model.errors import SpaceError
+from packager.vehicle.errors import TemporaryError
 from packager.vehicle.storage import sync_directory
+
+_POLL_S: Final = 0.05
 
 
 def write_once(path: Path, data: bytes, mode: int) -> None:
@@ -39,18 +44,33 @@ def write_once(path: Path, data: bytes, mode: int) -> None:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, *, wait_s: float = 30.0) -> Iterator[None]:
     """Keep other processes out of a directory; the lock leaves no file and goes with the process, however it ends.
 
+    Args:
+        directory: The directory, which exists.
+        wait_s: How long to wait for the other, in seconds.
+
     Raises:
+        TemporaryError: Another one is at work for longer.
         SpaceError: The directory can't be opened.
     """
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise SpaceError(f"{directory}: can't be opened: {error.strerror}") from error
+    deadline = time.monotonic() + wait_s
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise TemporaryError(
+                        f"{directory}: another process works on it; try again when it has ended"
+                    ) from error
+                time.sleep(_POLL_S)
         yield
     finally:
         os.close(descriptor)

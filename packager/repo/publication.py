@@ -244,8 +244,8 @@ def _find_moves(directory: Path) -> list[tuple[Path, Path]]:
 def _clean(directory: Path, writes: Writes, published: Published, *, dry_run: bool = False) -> Published:
     """Remove proposals that are in force now, the targets role last: the others are understood by it."""
     if not dry_run:
-        for path in sorted((directory / STAGED).glob("*.json"), key=lambda path: path.name.endswith(".targets.json")):
-            writes.remove(path)
         for name in ("targets", *TREES):
             writes.remove(directory / STAGED / name)
+        for path in sorted((directory / STAGED).glob("*.json"), key=lambda path: path.name.endswith(".targets.json")):
+            writes.remove(path)
     return published
