@@ -7,6 +7,7 @@ OUT := out
 FUZZ_SECONDS ?= 60
 CASES ?= 100000
 SEED ?= 1
+TUF_CONFORMANCE_PYTHON ?= $(CURDIR)/$(BIN)/python
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 RELEASE := sample_images/os7.toml
 IMAGES := sample_images/images
@@ -14,7 +15,7 @@ ROOT := keys/public/root.json
 KERNEL := $(wildcard packager/vehicle/*.c packager/vehicle/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sample-images keys release build verify cars test test-full fuzz lint types architecture format lock clean bench-delta bench-apply bench-metadata random-cases vehicle-wheel vehicle-wheel-test
+.PHONY: help setup sample-images keys release build verify cars test test-full fuzz lint types architecture format lock clean bench-delta bench-apply bench-metadata random-cases vehicle-wheel vehicle-wheel-test conformance
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -68,6 +69,14 @@ $(VENV)/installed-bench: $(VENV)/installed .ci/bench-requirements.txt
 
 bench-delta: $(VENV)/installed-bench ## Compare bundles with other tools' patches: CORPUS=DIR PAIRS=FILE ARGS=--help, else the sample images
 	$(BIN)/python -m tests.perf.bench_delta $(if $(CORPUS),--corpus $(CORPUS)) $(if $(PAIRS),--pairs $(PAIRS)) --json $(OUT)/bench-delta.json $(ARGS)
+
+conformance: setup ## Run the TUF project's conformance suite against packager-vehicle: TUF_CONFORMANCE=DIR (a checkout; needs faketime)
+	@if [ -z "$(TUF_CONFORMANCE)" ]; then \
+		echo "conformance: skipped, TUF_CONFORMANCE is not set; expected the directory of a checkout of tuf-conformance"; \
+	else \
+		command -v faketime >/dev/null || { echo "conformance: faketime is missing; install that package" >&2; exit 1; }; \
+		cd "$(TUF_CONFORMANCE)" && PYTHONPATH=. $(TUF_CONFORMANCE_PYTHON) -m pytest -q -p no:cacheprovider tuf_conformance --entrypoint $(CURDIR)/$(BIN)/packager-vehicle; \
+	fi
 
 $(VENV)/installed-fuzz: $(VENV)/installed .ci/fuzz-requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/fuzz-requirements.txt

@@ -31,6 +31,7 @@ from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.metadata_store import NotFoundError
 from packager.vehicle.profile import UpdateProfile
 from packager.vehicle.segments import Segment
+from packager.vehicle.speed import Speed
 from packager.vehicle.targets import BundleTarget, ImageTarget
 
 NOW = datetime(2026, 7, 1, 12, 0, 0, tzinfo=UTC)
@@ -113,6 +114,7 @@ class RepositorySimulator:
         self.serves_ranges = True
         self.chunk_bytes = 1000
         self.cut_stream_at: int | None = None
+        self.speed = Speed()
         self.publish_root()
 
     # Building

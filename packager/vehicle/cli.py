@@ -8,14 +8,15 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Final, NoReturn, TextIO
 
-from packager.vehicle import kernel
+from packager.vehicle import cli_plain, kernel
 from packager.vehicle.cli_output import PROGRAM, Output
 from packager.vehicle.cli_reports import show_check, show_status, show_update
+from packager.vehicle.clock import ClockError, read_clock
 from packager.vehicle.errors import (
     CancelledError,
     CorruptError,
@@ -27,8 +28,9 @@ from packager.vehicle.errors import (
 )
 from packager.vehicle.fetch import HttpFetcher, check_url
 from packager.vehicle.home import ConfigurationError, VehicleHome, open_home
-from packager.vehicle.install import check, status, update
-from packager.vehicle.metadata_store import initialise, refresh
+from packager.vehicle.install import check, refresh_home, status, update
+from packager.vehicle.metadata_store import initialise
+from packager.vehicle.speed import SpeedMeter
 from packager.vehicle.targets import ImageTarget
 from packager.vehicle.trust import MAX_ROOT_BYTES, ExpiredError
 from packager.vehicle.version import VERSION
@@ -41,6 +43,7 @@ _HINTS: Final[tuple[tuple[type[VehicleError], str], ...]] = (
     (CorruptError, "run the command again; if it fails at the same place, the server's file is damaged"),
     (IncompatibleError, "check hardware id and profile in vehicle.toml against the release"),
     (ResourceError, "make room or check the storage, then run the command again"),
+    (ClockError, "set this machine's clock, then run the command again"),
     (TemporaryError, "run the command again later; what was downloaded is kept"),
     (CancelledError, "run the command again; what was downloaded is kept"),
 )
@@ -54,6 +57,7 @@ class _Call:
     environment: Mapping[str, str]
     now: Callable[[], datetime]
     output: Output
+    is_plain: bool
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,7 +70,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    return run(arguments, os.environ, lambda: datetime.now(UTC), sys.stdout, sys.stderr)
+    return run(arguments, os.environ, read_clock, sys.stdout, sys.stderr)
 
 
 def run(
@@ -88,14 +92,17 @@ def run(
     Returns:
         The exit code.
     """
+    is_plain = cli_plain.is_plain(arguments)
     output = Output(stdout, stderr, as_json="--json" in arguments or bool(environment.get("PACKAGER_JSON")))
     try:
         options = _parser().parse_args(list(arguments))
-        options.command(_Call(options, environment, now, output))
+        if is_plain and (hasattr(options, "home") or options.command in (_status, _update)):
+            raise ConfigurationError("options", ["options of a vehicle home and of plain TUF do not go together"])
+        options.command(_Call(options, environment, now, output, is_plain))
     except VehicleError as error:
         for kind, hint in _HINTS:
             if isinstance(error, kind):
-                return output.failure(error.exit_code, str(error), hint)
+                return output.failure(1 if is_plain else error.exit_code, str(error), hint)
         return _unexpected(output)
     except KeyboardInterrupt:
         return output.failure(
@@ -105,7 +112,8 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads; keep Python from trying at exit
         return 1
     except OSError as error:
-        return output.failure(62, f"{error.filename or 'I/O'}: {error.strerror}", "make room or check the storage")
+        code = 1 if is_plain else ResourceError.exit_code
+        return output.failure(code, f"{error.filename or 'I/O'}: {error.strerror}", "make room or check the storage")
     except Exception:  # noqa: BLE001 - the outermost frame: everything ends as an exit code
         return _unexpected(output)
     return 0
@@ -121,17 +129,21 @@ def _parser() -> argparse.ArgumentParser:
     shared = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     shared.add_argument("--home", metavar="DIR", help="the vehicle home [PACKAGER_VEHICLE_HOME]")
     shared.add_argument("--repo-url", metavar="URL", help="repository with metadata/ and targets/ [PACKAGER_REPO_URL]")
+    cli_plain.add_options(shared)
     shared.add_argument("--json", action="store_true", help="print one JSON object per line [PACKAGER_JSON]")
     parser: argparse.ArgumentParser = _Parser(
-        PROGRAM, description="Verify and install updates in a vehicle home.", parents=[shared]
+        PROGRAM,
+        description="Verify and install updates in a vehicle home; or, with --metadata-dir, follow any plain TUF repository.",
+        parents=[shared],
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION} ({kernel.NAME} kernel)")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     for name, command, text in (
-        ("init", _init, "trust a root: the first step, once"),
-        ("refresh", _refresh, "fetch and verify metadata, and tell what is offered"),
+        ("init", _init, "trust a root: the first step, once, in a home or in --metadata-dir"),
+        ("refresh", _refresh, "fetch and verify metadata, and tell what a home is offered"),
         ("status", _status, "tell what is installed"),
         ("update", _update, "install the newest image of every ECU, all or none"),
+        ("download", _download, "refresh --metadata-dir and download targets of a plain TUF repository"),
     ):
         subparser = commands.add_parser(name, help=text, description=text.capitalize() + ".", parents=[shared])
         subparser.set_defaults(command=command)
@@ -143,7 +155,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _download(call: _Call) -> None:
+    cli_plain.download(call.options, call.now, call.output)
+
+
 def _init(call: _Call) -> None:
+    if call.is_plain:
+        cli_plain.init(call.options, call.output)
+        return
     output, home = call.output, _home(call)
     try:
         with call.options.root.open("rb") as file:
@@ -157,11 +176,14 @@ def _init(call: _Call) -> None:
 
 
 def _refresh(call: _Call) -> None:
+    if call.is_plain:
+        cli_plain.refresh(call.options, call.now, call.output)
+        return
     output, home = call.output, _home(call)
     url = _repository(call)
     rows = []
-    with home.lock(), HttpFetcher(f"{url}/metadata") as fetcher:
-        trusted = refresh(home.metadata, fetcher, call.now())
+    with home.lock(), _fetcher(home, f"{url}/metadata") as fetcher:
+        trusted, clock_note = refresh_home(home, fetcher, call.now())
         for ecu in home.configuration.ecus:
             targets = trusted.delegations.of_hardware(ecu.hardware_id)
             images = [t for t in targets if isinstance(t, ImageTarget) and ecu.hardware_id in t.hardware_ids]
@@ -175,7 +197,10 @@ def _refresh(call: _Call) -> None:
         f"metadata: root {trusted.root.version}, timestamp {trusted.timestamp.version}, "
         f"valid until {trusted.timestamp.expires:%Y-%m-%dT%H:%M:%SZ}"
     )
+    if clock_note:
+        output.line(f"clock: {clock_note}")
     output.summary(
+        clock=clock_note or None,
         root_version=trusted.root.version,
         timestamp_version=trusted.timestamp.version,
         expires=f"{trusted.timestamp.expires:%Y-%m-%dT%H:%M:%SZ}",
@@ -188,7 +213,7 @@ def _status(call: _Call) -> None:
         show_status(call.output, home, status(home))
         return
     url = _repository(call)
-    with HttpFetcher(f"{url}/metadata") as metadata, HttpFetcher(f"{url}/targets") as targets:
+    with _fetcher(home, f"{url}/metadata") as metadata, _fetcher(home, f"{url}/targets") as targets:
         found = check(home, metadata, targets, call.now())
     show_check(call.output, home, found)
 
@@ -196,11 +221,16 @@ def _status(call: _Call) -> None:
 def _update(call: _Call) -> None:
     output, home = call.output, _home(call)
     url = _repository(call)
-    with HttpFetcher(f"{url}/metadata") as metadata, HttpFetcher(f"{url}/targets") as targets:
+    with _fetcher(home, f"{url}/metadata") as metadata, _fetcher(home, f"{url}/targets") as targets:
         workers = min(os.cpu_count() or 1, MAX_WORKERS)
         report = update(home, metadata, targets, call.now(), workers=workers, on_progress=output.progress)
+        report = replace(report, speed=metadata.speed + targets.speed)
     output.end_progress()
     show_update(output, home, report)
+
+
+def _fetcher(home: VehicleHome, url: str) -> HttpFetcher:
+    return HttpFetcher(url, meter=SpeedMeter(home.configuration.min_bytes_per_second))
 
 
 def _home(call: _Call) -> VehicleHome:

@@ -110,12 +110,19 @@ def show_update(output: Output, home: VehicleHome, report: UpdateReport) -> None
         f"{updated} of {len(report.ecus)} ECUs updated, {downloaded_bytes:,} bytes of bundles and "
         f"{report.metadata_bytes:,} of metadata in {report.seconds:.1f} s"
     )
+    if report.speed.bytes_per_second is not None:
+        output.line(f"the repository delivered {report.speed.bytes_per_second:,} bytes/s")
+    if report.clock_note:
+        output.line(f"clock: {report.clock_note}")
     output.summary(
         vin=home.configuration.vin,
         ecus=len(report.ecus),
         updated=updated,
         downloaded_bytes=downloaded_bytes,
         metadata_bytes=report.metadata_bytes,
+        bytes_per_second=report.speed.bytes_per_second,
+        slowest_bytes_per_second=report.speed.slowest_bytes_per_second,
+        clock=report.clock_note or None,
         seconds=round(report.seconds, 3),
     )
 

@@ -36,9 +36,11 @@ class DelegationTree:
     Args:
         top: The verified top-level targets role.
         load: Gets and verifies delegated roles.
+        requires_safe_names: Whether names of roles must be safe as paths; else `load` makes them so.
     """
 
-    def __init__(self, top: Targets, load: Load) -> None:
+    def __init__(self, top: Targets, load: Load, *, requires_safe_names: bool = True) -> None:
+        self._requires_safe_names = requires_safe_names
         self._top = _Role(top)
         self._load = load
         self._loaded: dict[tuple[str, str], _Role] = {}
@@ -126,7 +128,7 @@ class DelegationTree:
         return None, False
 
     def _get(self, name: str, delegator: str, role: "_Role", visited: "_Visited") -> "_Role":
-        if not is_name(name):
+        if self._requires_safe_names and not is_name(name):
             raise UntrustedError(f"{delegator}.json: delegates to {name!r}, expected a name that is safe as a path")
         visited.enter(delegator, name)
         # By delegator, too: keys of one delegator say nothing about another's (diamond delegations, python-tuf 7.0.1).
@@ -184,6 +186,11 @@ class _Role:
 
     def responsible(self, path: str) -> Iterator[DelegatedRole]:
         """Yield the delegated roles that may list `path`, in order."""
+        delegations = self.content.delegations
+        succinct = None if delegations is None else delegations.succinct_roles
+        if succinct is not None:  # TAP 15: one bin is responsible, and ends the search
+            name = succinct.get_role_for_target(path)
+            return iter([DelegatedRole(name, succinct.keyids, succinct.threshold, terminating=True, paths=["*"])])
         parts = path.split("/")
         return (scope.role for scope in self.scopes(parts[0]) if scope.holds(path, parts))
 

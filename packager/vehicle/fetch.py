@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError
 from packager.vehicle.connections import bounded_pools
 from packager.vehicle.errors import TemporaryError, UntrustedError
 from packager.vehicle.metadata_store import NotFoundError
+from packager.vehicle.speed import Speed, SpeedMeter
 from packager.vehicle.version import VERSION
 
 CHUNK_BYTES: Final = 1 << 16
@@ -36,6 +37,10 @@ _REQUEST_TIMEOUT, _TOO_MANY_REQUESTS, _SERVER_ERROR = 408, 429, 500
 
 class LastingError(TemporaryError):
     """The server's answer would be the same at once; it may be another one after its operator acted."""
+
+
+class SlowError(LastingError):
+    """The server, or somebody on the way, delivers more slowly than is acceptable. Trying again at once would go on like that for ever."""
 
 
 class BundleSource(Protocol):
@@ -75,6 +80,8 @@ class HttpFetcher:
         sleep: Waits between attempts, seconds.
         read_timeout_s: Longest silence of the server, and longest time until the content of an answer begins.
         on_bytes: Told the number of content bytes of every read, what is skipped included.
+        meter: Measures the speed and says which one is too low.
+        retry_delays_s: Pauses before the attempts after the first.
     """
 
     def __init__(
@@ -84,11 +91,15 @@ class HttpFetcher:
         sleep: Callable[[float], None] = time.sleep,
         read_timeout_s: float = READ_TIMEOUT_S,
         on_bytes: Callable[[int], None] | None = None,
+        meter: SpeedMeter | None = None,
+        retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S,
     ) -> None:
         self._url = check_url(url).rstrip("/") + "/"
         self._sleep = sleep
         self._on_bytes = on_bytes
         self._serves_ranges = True
+        self._meter = SpeedMeter() if meter is None else meter
+        self._retry_delays_s = retry_delays_s
         timeout = urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, read_timeout_s), read=read_timeout_s)
         headers = {"User-Agent": f"packager-vehicle/{VERSION}", "Accept-Encoding": "identity"}
         self._pool = bounded_pools(read_timeout_s, timeout=timeout, retries=False, headers=headers)
@@ -107,7 +118,7 @@ class HttpFetcher:
 
     def fetch(self, path: str, max_bytes: int) -> bytes:
         """See `packager.vehicle.metadata_store.Fetcher.fetch`."""
-        attempts = iter(RETRY_DELAYS_S)
+        attempts = iter(self._retry_delays_s)
         while True:
             try:
                 return self._fetch_once(path, max_bytes)
@@ -115,6 +126,11 @@ class HttpFetcher:
                 raise
             except TemporaryError as error:
                 self._pause(attempts, error)
+
+    @property
+    def speed(self) -> Speed:
+        """What was measured so far."""
+        return self._meter.speed
 
     @property
     def serves_ranges(self) -> bool:
@@ -130,12 +146,12 @@ class HttpFetcher:
         return b"".join(self._resuming(path, offset, end, is_part=True))
 
     def _resuming(self, path: str, offset: int, length_bytes: int, *, is_part: bool) -> Generator[bytes, None, None]:
-        attempts = iter(RETRY_DELAYS_S)
+        attempts = iter(self._retry_delays_s)
         while offset < length_bytes:
             try:
                 for chunk in self._stream_once(path, offset, length_bytes, is_part=is_part):
                     offset += len(chunk)
-                    attempts = iter(RETRY_DELAYS_S)
+                    attempts = iter(self._retry_delays_s)
                     yield chunk
             except (NotFoundError, LastingError):
                 raise
@@ -190,7 +206,7 @@ class HttpFetcher:
 
     def _open(self, path: str, headers: dict[str, str]) -> tuple[urllib3.BaseHTTPResponse, str]:
         """Return the response with content, after redirects."""
-        url = urljoin(self._url, quote(path))
+        url = self._url + quote(path, safe="/%")  # what is quoted already stays as it is
         for _ in range(MAX_REDIRECTS + 1):
             try:
                 response = self._pool.request(
@@ -211,13 +227,24 @@ class HttpFetcher:
         raise LastingError(f"{url}: more than {MAX_REDIRECTS} redirects")
 
     def _read(self, response: urllib3.BaseHTTPResponse, url: str) -> Iterator[bytes]:
-        try:
-            for chunk in response.stream(CHUNK_BYTES, decode_content=False):
-                if self._on_bytes is not None:
-                    self._on_bytes(len(chunk))
-                yield chunk
-        except _BAD_ANSWERS as error:
-            raise TemporaryError(f"{url}: broke off: {_reason(error)}") from error
+        """Yield what comes, as it comes: waiting for a whole chunk would hide how slowly it does."""
+        self._meter.restart()
+        while True:
+            try:
+                chunk = self._meter.measure(lambda: response.read1(CHUNK_BYTES, decode_content=False))
+            except _BAD_ANSWERS as error:
+                raise TemporaryError(f"{url}: broke off: {_reason(error)}") from error
+            if not chunk:
+                return
+            if self._on_bytes is not None:
+                self._on_bytes(len(chunk))
+            yield chunk
+            found = self._meter.too_slow()
+            if found is not None:
+                expected = self._meter.min_bytes_per_second
+                raise SlowError(
+                    f"{url}: delivers {found} bytes/s, expected at least {expected}; try again over a better connection"
+                )
 
 
 def check_url(url: str) -> str:

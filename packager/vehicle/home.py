@@ -12,12 +12,15 @@ import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from packager.vehicle.clock import encode_floor, parse_floor
 from packager.vehicle.errors import ResourceError, TemporaryError, UntrustedError, VehicleError
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.profile import UpdateProfile, read_profile
+from packager.vehicle.speed import DEFAULT_MIN_BYTES_PER_SECOND
 from packager.vehicle.state import Begun, EcuState, encode_state, parse_state
 from packager.vehicle.storage import DirectoryStorage, write_atomically
 from packager.vehicle.table import Table
@@ -25,6 +28,8 @@ from packager.vehicle.table import Table
 MAX_STATE_BYTES: Final = 1 << 20
 MAX_CONFIGURATION_BYTES: Final = 1 << 20
 MAX_ECUS: Final = 1000
+CLOCK: Final = "state/clock.json"
+MAX_MIN_BYTES_PER_SECOND: Final = 1_000_000_000
 REQUIRED: Final = "required"
 OPTIONAL: Final = "optional"
 
@@ -70,18 +75,20 @@ class VehicleConfiguration:
         vin: The car.
         ecus: Its control units.
         is_evidence_required: Whether an image is installed only if the release gate vouches for its supply chain.
+        min_bytes_per_second: Below it, over `speed.WINDOW_S`, a transfer is given up; 0 allows any speed.
     """
 
     vin: str
     ecus: tuple[Ecu, ...]
     is_evidence_required: bool = True
+    min_bytes_per_second: int = DEFAULT_MIN_BYTES_PER_SECOND
 
 
 def read_configuration(text: str, what: str = "vehicle.toml") -> VehicleConfiguration:
     """Read ``vehicle.toml``.
 
-    Keys: ``vin``, optionally ``evidence`` ("required" or "optional"), and ``[[ecu]]`` with ``name``, ``serial``, ``hardware_id`` and
-    ``[ecu.profile]``.
+    Keys: ``vin``, optionally ``evidence`` ("required" or "optional") and ``min_bytes_per_second``, and ``[[ecu]]`` with ``name``,
+    ``serial``, ``hardware_id`` and ``[ecu.profile]``.
 
     Raises:
         ConfigurationError: Anything is missing, unknown or wrong; all problems at once.
@@ -96,6 +103,9 @@ def read_configuration(text: str, what: str = "vehicle.toml") -> VehicleConfigur
     evidence = table.name("evidence", default=REQUIRED)
     if evidence not in (REQUIRED, OPTIONAL):
         table.problem(f"evidence: found {evidence!r}, expected {REQUIRED!r} or {OPTIONAL!r}")
+    min_speed = table.integer(
+        "min_bytes_per_second", least=0, most=MAX_MIN_BYTES_PER_SECOND, default=DEFAULT_MIN_BYTES_PER_SECOND
+    )
     ecus = tuple(_read_ecu(entry) for entry in table.tables("ecu"))
     table.end()
     if not 1 <= len(ecus) <= MAX_ECUS:
@@ -104,7 +114,7 @@ def read_configuration(text: str, what: str = "vehicle.toml") -> VehicleConfigur
     problems += [f"ecu {name!r}: this name occurs twice" for name in sorted({n for n in names if names.count(n) > 1})]
     if problems:
         raise ConfigurationError(what, problems)
-    return VehicleConfiguration(vin, ecus, evidence == REQUIRED)
+    return VehicleConfiguration(vin, ecus, evidence == REQUIRED, min_speed)
 
 
 def _read_ecu(table: Table) -> Ecu:
@@ -176,6 +186,28 @@ class VehicleHome:
             ResourceError: It can't be written; the old state holds.
         """
         write_atomically(self.root / "state/active.json", encode_state(state))
+
+    def read_floor(self) -> datetime | None:
+        """Return the last time at which a refresh held, None if none did yet.
+
+        Raises:
+            ResourceError: The file is damaged; without it an old time would be believed.
+        """
+        data = self.files.read(CLOCK, MAX_STATE_BYTES)
+        try:
+            return None if data is None else parse_floor(data)
+        except UntrustedError as error:
+            raise ResourceError(f"{self.root / CLOCK}: damaged: {error}; restore or remove it") from error
+
+    def raise_floor(self, verified: datetime) -> None:
+        """Remember that a refresh held at a time; an earlier one changes nothing.
+
+        Raises:
+            ResourceError: It can't be written.
+        """
+        floor = self.read_floor()
+        if floor is None or verified.replace(microsecond=0) > floor:
+            self.files.replace(CLOCK, encode_floor(verified))
 
     def mark_begun(self, ecu: Ecu, begun: Begun) -> None:
         """Remember, before the only slot of an ECU is overwritten, that it must not be started and what makes it whole again.

@@ -9,11 +9,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from packager.vehicle.clearance import Clearance
+from packager.vehicle.clock import check_time
 from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceError, UntrustedError, VehicleError
 from packager.vehicle.fetch import BundleSource
 from packager.vehicle.home import Ecu, VehicleHome
@@ -22,8 +23,10 @@ from packager.vehicle.metadata_store import Fetcher, NotFoundError, TrustedMetad
 from packager.vehicle.preflight import Forecast, forecast, target_slot
 from packager.vehicle.preparation import EcuUpdate, OnProgress, prepare
 from packager.vehicle.selection import Offer, go_on, select
+from packager.vehicle.speed import Speed
 from packager.vehicle.state import Begun, EcuState
 from packager.vehicle.targets import BundleTarget, ImageTarget, bundle_path
+from packager.vehicle.trust import ExpiredError
 
 _LOG: Final = logging.getLogger(__name__)
 SPARE_SPACE_BYTES: Final = 1 << 20
@@ -53,11 +56,21 @@ class EcuStatus:
 
 @dataclass(frozen=True, slots=True)
 class UpdateReport:
-    """What an update did: one entry per ECU in the order of ``vehicle.toml``."""
+    """What an update did.
+
+    Attributes:
+        ecus: One entry per ECU in the order of ``vehicle.toml``.
+        metadata_bytes: Read of metadata and evidence.
+        seconds: Duration.
+        clock_note: What is to be reported of the clock; empty if it is plausible.
+        speed: How fast the repository delivered, as far as it was measured.
+    """
 
     ecus: tuple[EcuUpdate, ...]
     metadata_bytes: int
     seconds: float
+    clock_note: str = ""
+    speed: Speed = field(default_factory=Speed)
 
 
 def status(home: VehicleHome) -> list[EcuStatus]:
@@ -78,6 +91,34 @@ def status(home: VehicleHome) -> list[EcuStatus]:
         version = _known_version(trusted, ecu, installed)
         found.append(EcuStatus(ecu, state, installed, version, is_interrupted, state.begun is None))
     return found
+
+
+def refresh_home(home: VehicleHome, metadata: Fetcher, clock: datetime) -> tuple[TrustedMetadata, str]:
+    """Bring the metadata of a locked home up to date, at a time that is never before the last verified one.
+
+    Args:
+        home: The vehicle; `metadata_store.initialise` gave it a root.
+        metadata: The repository's metadata.
+        clock: What the clock says, UTC.
+
+    Returns:
+        The metadata, and what is to be reported of the clock (empty if it is plausible).
+
+    Raises:
+        UntrustedError: Metadata does not hold.
+        ClockError: Metadata looks expired, but it may be the clock.
+        TemporaryError: The repository can't be read.
+        ResourceError: The home failed.
+    """
+    checked = check_time(clock, home.read_floor())
+    try:
+        trusted = refresh(home.metadata, metadata, checked.now)
+    except ExpiredError as error:
+        raise checked.explain(error) from error
+    home.raise_floor(checked.now)
+    if checked.note:
+        _LOG.warning("%s", checked.note)
+    return trusted, checked.note
 
 
 def update(
@@ -115,7 +156,7 @@ def update(
     start_s = clock_s()
     with home.lock():
         counting = _CountingFetcher(metadata)
-        trusted = refresh(home.metadata, counting, now)
+        trusted, clock_note = refresh_home(home, counting, now)
         _LOG.info("metadata is trusted, %d bytes read", counting.read_bytes)
 
         def do(offer: Offer, state: EcuState) -> EcuUpdate:
@@ -133,7 +174,8 @@ def update(
             done[offer.ecu.name] = _joined(finished.get(offer.ecu.name), do(offer, states[offer.ecu.name]))
         _switch(home, offers)
     ecus = tuple(done[ecu.name] for ecu in home.configuration.ecus)
-    return UpdateReport(ecus, counting.read_bytes + clearance.read_bytes, clock_s() - start_s)
+    read_bytes = counting.read_bytes + clearance.read_bytes
+    return UpdateReport(ecus, read_bytes, clock_s() - start_s, clock_note)
 
 
 def check(home: VehicleHome, metadata: Fetcher, bundles: BundleSource, now: datetime) -> list[Forecast]:
@@ -152,7 +194,7 @@ def check(home: VehicleHome, metadata: Fetcher, bundles: BundleSource, now: date
         TemporaryError: The repository can't be read now, or another updater is at work.
     """
     with home.lock():
-        trusted = refresh(home.metadata, metadata, now)
+        trusted, _ = refresh_home(home, metadata, now)
         states = _states(home)
         clearance = Clearance(trusted, bundles, is_required=home.configuration.is_evidence_required)
         found = []

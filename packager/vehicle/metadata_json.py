@@ -18,6 +18,7 @@ from tuf.api.metadata import Metadata, MetaFile, Role, Root, Snapshot, T, Target
 
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.identity import SHA256, Digest
+from packager.vehicle.trust_policy import STRICT, TrustPolicy
 
 MAX_DEPTH: Final = 16
 """TUF metadata needs eight levels, custom fields a few more."""
@@ -85,7 +86,9 @@ def parse_json(data: bytes, what: str) -> Any:
     return document
 
 
-def parse_metadata(data: bytes, kind: type[T], what: str, *, max_bytes: int) -> UnverifiedMetadata[T]:
+def parse_metadata(
+    data: bytes, kind: type[T], what: str, *, max_bytes: int, policy: TrustPolicy = STRICT
+) -> UnverifiedMetadata[T]:
     """Parse one metadata file.
 
     Args:
@@ -93,6 +96,7 @@ def parse_metadata(data: bytes, kind: type[T], what: str, *, max_bytes: int) -> 
         kind: The class that it must be; a snapshot served as timestamp is refused.
         what: Name for error messages.
         max_bytes: The longest that is read at all.
+        policy: What a repository may leave open.
 
     Raises:
         UntrustedError: Too long, not strict JSON, not metadata of this kind, or a field of the wrong type.
@@ -107,7 +111,7 @@ def parse_metadata(data: bytes, kind: type[T], what: str, *, max_bytes: int) -> 
         metadata = Metadata[T].from_dict(document)
         if not isinstance(metadata.signed, kind):
             raise TypeError(f"found type {metadata.signed.type!r}, expected {kind.type!r}")
-        _check_types(metadata.signed)
+        _check_types(metadata.signed, policy)
         if str(encode_canonical(metadata.signed.to_dict())).encode() != payload:
             raise TypeError("what was read differs from what was signed; expected the canonical form of every field")
     except Exception as error:  # python-tuf raises whatever a wrong shape causes
@@ -149,11 +153,12 @@ def _check_text(text: object, what: str) -> None:
         raise UntrustedError(f"{what}: found the text {text[:40]!a}, expected Unicode in its composed form (NFC)")
 
 
-def _check_types(signed: Root | Timestamp | Snapshot | Targets) -> None:
+def _check_types(signed: Root | Timestamp | Snapshot | Targets, policy: TrustPolicy) -> None:
     """Check what python-tuf leaves to chance: ``true`` where an integer is due, other types in lists and flags."""
     _require(int, "version", signed.version)
     if isinstance(signed, Root):
-        _require(bool, "consistent_snapshot", signed.consistent_snapshot)
+        if policy.requires_consistent_snapshot or signed.consistent_snapshot is not None:
+            _require(bool, "consistent_snapshot", signed.consistent_snapshot)
         for role in signed.roles.values():
             _check_role(role)
     elif isinstance(signed, Timestamp):
@@ -162,10 +167,10 @@ def _check_types(signed: Root | Timestamp | Snapshot | Targets) -> None:
         for meta in signed.meta.values():
             _check_meta(meta)
     else:
-        _check_targets(signed)
+        _check_targets(signed, policy)
 
 
-def _check_targets(signed: Targets) -> None:
+def _check_targets(signed: Targets, policy: TrustPolicy) -> None:
     for target in signed.targets.values():
         _check_target(target)
     if signed.delegations is None:
@@ -177,8 +182,12 @@ def _check_targets(signed: Targets) -> None:
         for patterns in (role.paths, role.path_hash_prefixes):
             if patterns is not None:
                 _require(list, "paths", patterns)
-    if signed.delegations.succinct_roles is not None:
-        raise TypeError("succinct roles are unknown to this reader; expected delegations by path")
+    succinct = signed.delegations.succinct_roles
+    if succinct is not None:
+        if not policy.allows_succinct_roles:
+            raise TypeError("succinct roles are unknown to this reader; expected delegations by path")
+        _check_role(succinct)
+        _require(int, "bit_length", succinct.bit_length)
 
 
 def _check_role(role: Role) -> None:

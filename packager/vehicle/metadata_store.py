@@ -1,25 +1,30 @@
 """Drives the rules of `trust` over stored and fetched bytes: what is stored was verified, and is written only when all of a refresh held.
 
 Names are unversioned: ``root.json``, ``timestamp.json``, ``snapshot.json``, ``targets.json``, ``<role>.json``. Roots are written as they
-are verified (TUF 5.3.8). Everything else waits until root, timestamp, snapshot and targets all hold, the timestamp last: so nothing that
-fails leaves a trace, and a timestamp whose snapshot is refused can't lock the car out (CVE-2025-2888). Nothing was used of it either.
+are verified (TUF 5.3.8). Everything else waits, by the strict policy, until root, timestamp, snapshot and targets all hold, the timestamp
+last: so nothing that fails leaves a trace, and a timestamp whose snapshot is refused can't lock the car out (CVE-2025-2888). Nothing was
+used of it either.
 """
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
+from urllib.parse import quote
 
-from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import MetaFile, Root, Snapshot, Targets, Timestamp
 
 from packager.vehicle import trust
 from packager.vehicle.delegations import DelegationTree
 from packager.vehicle.errors import TemporaryError, UntrustedError
-from packager.vehicle.identity import Digest
+from packager.vehicle.identity import SHA256, Digest
+from packager.vehicle.trust_policy import STRICT, TrustPolicy
 
 ROOT: Final = "root.json"
 TIMESTAMP: Final = "timestamp.json"
 SNAPSHOT: Final = "snapshot.json"
+T = TypeVar("T")
 
 
 class NotFoundError(TemporaryError):
@@ -91,31 +96,32 @@ class TrustedMetadata:
     delegations: DelegationTree
 
 
-def initialise(storage: MetadataStorage, data: bytes) -> Root:
+def initialise(storage: MetadataStorage, data: bytes, policy: TrustPolicy = STRICT) -> Root:
     """Make `data` the root that trust starts from; the same again changes nothing.
 
     Raises:
         UntrustedError: It does not hold by itself, or another one is trusted already.
     """
-    root = trust.read_root(data)
+    root = trust.read_root(data, policy)
     stored = storage.read(ROOT, trust.MAX_ROOT_BYTES)
     if stored is None:
         storage.replace(ROOT, data)
     elif stored != data:
         raise UntrustedError(
             f"root.json: found root version {root.version}, but another one is trusted already "
-            f"(version {trust.read_root(stored).version}); roots are replaced by rotation only"
+            f"(version {trust.read_root(stored, policy).version}); roots are replaced by rotation only"
         )
     return root
 
 
-def refresh(storage: MetadataStorage, fetcher: Fetcher, now: datetime) -> TrustedMetadata:
+def refresh(storage: MetadataStorage, fetcher: Fetcher, now: datetime, policy: TrustPolicy = STRICT) -> TrustedMetadata:
     """Bring trusted metadata up to date (TUF 5.3 to 5.6).
 
     Args:
         storage: Where `initialise` put the first root.
         fetcher: The repository.
         now: The time, UTC.
+        policy: What the repository may leave open.
 
     Raises:
         ExpiredError: The newest metadata has expired.
@@ -123,21 +129,23 @@ def refresh(storage: MetadataStorage, fetcher: Fetcher, now: datetime) -> Truste
         TemporaryError: The repository can't be read, or has more roots than one refresh follows.
         ResourceError: The storage failed.
     """
-    root = _follow_roots(storage, fetcher, read_stored_root(storage))
+    root = _follow_roots(storage, fetcher, read_stored_root(storage, policy), policy)
     trust.check_expiry(root, ROOT, now)
-    known_timestamp = _stored_timestamp(storage, root)
-    known_snapshot = _stored_snapshot(storage, root)
+    known_timestamp = _stored_timestamp(storage, root, policy)
+    known_snapshot = _stored_snapshot(storage, root, policy)
+    files = _Files(storage, fetcher, policy, is_versioned=root.consistent_snapshot is True)
     timestamp_data = fetcher.fetch(TIMESTAMP, trust.MAX_TIMESTAMP_BYTES)
-    timestamp = trust.read_timestamp(timestamp_data, root, known_timestamp, now)
-    files = _Files(storage, fetcher)
-    meta = timestamp.snapshot_meta
-    length_bytes = trust.snapshot_length_bytes(timestamp)
-    snapshot_data = files.get(SNAPSHOT, meta.version, length_bytes, (meta.hashes or {}).get("sha256", ""))
-    snapshot = trust.read_snapshot(snapshot_data, root, timestamp, known_snapshot, now)
-    targets_data = files.get_listed(snapshot, Targets.type)
-    targets = trust.read_targets(targets_data, root, snapshot, now)
-    for name, data in ((f"{Targets.type}.json", targets_data), (SNAPSHOT, snapshot_data), (TIMESTAMP, timestamp_data)):
-        files.keep(name, data)
+    timestamp = trust.read_timestamp(timestamp_data, root, known_timestamp, now, policy)
+    if timestamp is not known_timestamp:
+        files.keep(TIMESTAMP, timestamp_data)
+    snapshot = files.get(
+        SNAPSHOT,
+        timestamp.snapshot_meta,
+        trust.snapshot_length_bytes(timestamp, policy),
+        lambda data: trust.read_snapshot(data, root, timestamp, known_snapshot, now, policy),
+    )
+    targets = files.get_role(Targets.type, snapshot, lambda data: trust.read_targets(data, root, snapshot, now, policy))
+    files.commit()
     return _trusted(files, root, timestamp, snapshot, targets, now)
 
 
@@ -155,12 +163,12 @@ def read_stored(storage: MetadataStorage, now: datetime) -> TrustedMetadata:
         raise UntrustedError("metadata: no refresh was made yet; run refresh")
     timestamp = trust.read_timestamp(timestamp_data, root, None, now)
     snapshot = trust.read_snapshot(snapshot_data, root, timestamp, None, now)
-    files = _Files(storage, None)
-    targets = trust.read_targets(files.get_listed(snapshot, Targets.type), root, snapshot, now)
+    files = _Files(storage, None, STRICT, is_versioned=True)
+    targets = files.get_role(Targets.type, snapshot, lambda data: trust.read_targets(data, root, snapshot, now))
     return _trusted(files, root, timestamp, snapshot, targets, now)
 
 
-def read_stored_root(storage: MetadataStorage) -> Root:
+def read_stored_root(storage: MetadataStorage, policy: TrustPolicy = STRICT) -> Root:
     """Return the trusted root.
 
     Raises:
@@ -169,46 +177,77 @@ def read_stored_root(storage: MetadataStorage) -> Root:
     data = storage.read(ROOT, trust.MAX_ROOT_BYTES)
     if data is None:
         raise UntrustedError("root.json: no root is trusted yet; run init with the root of the repository")
-    return trust.read_root(data)
+    return trust.read_root(data, policy)
 
 
 class _Files:
-    """Metadata files by signed version, length and hash: from the storage if it has them, else fetched."""
+    """Verified metadata files: from the storage if it has what is listed, else fetched and kept."""
 
-    def __init__(self, storage: MetadataStorage, fetcher: Fetcher | None) -> None:
+    def __init__(
+        self, storage: MetadataStorage, fetcher: Fetcher | None, policy: TrustPolicy, *, is_versioned: bool
+    ) -> None:
         self._storage = storage
         self._fetcher = fetcher
+        self.policy = policy
+        self._is_versioned = is_versioned
+        self._waiting: list[tuple[str, bytes]] = []
+        self._is_committed = policy.stores_each
 
-    def get(self, name: str, version: int, length_bytes: int, sha256: str) -> bytes:
+    def get(self, name: str, meta: MetaFile, max_bytes: int, verify: Callable[[bytes], T]) -> T:
+        """Return the file `name` as `verify` returns it."""
         stored = self._storage.read(name, trust.MAX_TARGETS_BYTES)
-        if stored is not None and len(stored) == length_bytes and Digest.of(stored).hex == sha256:
-            return stored
+        if stored is not None:
+            if (
+                not self.policy.requires_length_and_hash
+            ):  # then only its content tells whether it is the one that is listed
+                with contextlib.suppress(UntrustedError):
+                    return verify(stored)
+            elif len(stored) == meta.length and Digest.of(stored).hex == (meta.hashes or {}).get(SHA256):
+                verified = verify(stored)
+                self.keep(name, stored)
+                return verified
         if self._fetcher is None:
-            raise NotFoundError(f"{name}: version {version} was not fetched yet; run refresh")
-        return self._fetcher.fetch(f"{version}.{name}", length_bytes)
+            raise NotFoundError(f"{name}: version {meta.version} was not fetched yet; run refresh")
+        data = self._fetcher.fetch(f"{meta.version}.{name}" if self._is_versioned else name, max_bytes)
+        verified = verify(data)
+        self.keep(name, data)
+        return verified
 
-    def get_listed(self, snapshot: Snapshot, role: str) -> bytes:
-        version, length_bytes, digest = trust.listed_file(snapshot, role)
-        return self.get(f"{role}.json", version, length_bytes, digest.hex)
+    def get_role(self, role: str, snapshot: Snapshot, verify: Callable[[bytes], Targets]) -> Targets:
+        """Return a targets role that the snapshot lists. Its name is quoted: it goes into a path and a URL (CVE-2021-41131)."""
+        meta = trust.listed_role(snapshot, role)
+        max_bytes = trust.role_length_bytes(snapshot, role, self.policy)
+        return self.get(f"{quote(role, safe='')}.json", meta, max_bytes, verify)
 
     def keep(self, name: str, data: bytes) -> None:
-        if self._fetcher is not None and self._storage.read(name, trust.MAX_TARGETS_BYTES) != data:
+        """Store a verified file, or remember it until `commit`."""
+        if not self._is_committed:
+            self._waiting.append((name, data))
+        elif self._fetcher is not None and self._storage.read(name, trust.MAX_TARGETS_BYTES) != data:
             self._storage.replace(name, data)
+
+    def commit(self) -> None:
+        """Store what waited, the first, which is the timestamp, last."""
+        self._is_committed = True
+        while self._waiting:
+            self.keep(*self._waiting.pop())
 
 
 def _trusted(
     files: _Files, root: Root, timestamp: Timestamp, snapshot: Snapshot, targets: Targets, now: datetime
 ) -> TrustedMetadata:
+    policy = files.policy
+
     def load(name: str, _: str, delegator: Targets) -> Targets:
-        data = files.get_listed(snapshot, name)
-        role = trust.read_delegated(data, name, delegator, snapshot, now)
-        files.keep(f"{name}.json", data)
-        return role
+        return files.get_role(
+            name, snapshot, lambda data: trust.read_delegated(data, name, delegator, snapshot, now, policy)
+        )
 
-    return TrustedMetadata(root, timestamp, snapshot, targets, DelegationTree(targets, load))
+    tree = DelegationTree(targets, load, requires_safe_names=policy.requires_safe_names)
+    return TrustedMetadata(root, timestamp, snapshot, targets, tree)
 
 
-def _follow_roots(storage: MetadataStorage, fetcher: Fetcher, root: Root) -> Root:
+def _follow_roots(storage: MetadataStorage, fetcher: Fetcher, root: Root, policy: TrustPolicy) -> Root:
     for rotations in range(trust.MAX_ROOT_ROTATIONS + 1):
         try:
             data = fetcher.fetch(f"{root.version + 1}.{ROOT}", trust.MAX_ROOT_BYTES)
@@ -216,7 +255,7 @@ def _follow_roots(storage: MetadataStorage, fetcher: Fetcher, root: Root) -> Roo
             return root
         if rotations == trust.MAX_ROOT_ROTATIONS:
             break
-        following = trust.read_next_root(data, root)
+        following = trust.read_next_root(data, root, policy)
         if trust.rotates_online_keys(root, following):
             # Before the root is stored: a power cut in between must not leave fast-forwarded versions under the new root.
             storage.remove(TIMESTAMP)
@@ -228,16 +267,16 @@ def _follow_roots(storage: MetadataStorage, fetcher: Fetcher, root: Root) -> Roo
     )
 
 
-def _stored_timestamp(storage: MetadataStorage, root: Root) -> Timestamp | None:
+def _stored_timestamp(storage: MetadataStorage, root: Root, policy: TrustPolicy) -> Timestamp | None:
     """Return the stored timestamp if the root still vouches for it; after a rotation of its keys it does not."""
     data = storage.read(TIMESTAMP, trust.MAX_TIMESTAMP_BYTES)
     with contextlib.suppress(UntrustedError):
-        return None if data is None else trust.read_stored_timestamp(data, root)
+        return None if data is None else trust.read_stored_timestamp(data, root, policy)
     return None
 
 
-def _stored_snapshot(storage: MetadataStorage, root: Root) -> Snapshot | None:
+def _stored_snapshot(storage: MetadataStorage, root: Root, policy: TrustPolicy) -> Snapshot | None:
     data = storage.read(SNAPSHOT, trust.MAX_SNAPSHOT_BYTES)
     with contextlib.suppress(UntrustedError):
-        return None if data is None else trust.read_stored_snapshot(data, root)
+        return None if data is None else trust.read_stored_snapshot(data, root, policy)
     return None

@@ -54,7 +54,7 @@ class Shell:
         self.urls: list[str] = []
         self.now = NOW
 
-        def connect(url: str) -> _Connection:
+        def connect(url: str, **_: object) -> _Connection:
             self.urls.append(url)
             return _Connection(repository)
 

@@ -127,7 +127,7 @@ def test_all_ecus_are_updated_by_their_deltas(car: Car, repository: RepositorySi
     assert [ecu for ecu, _ in events] == ["BDC"] * 6 + ["DSC"] * 6
     assert (events[5][1].blocks_done, events[5][1].bundle_bytes_done) == (6, lengths[0])
     assert (car.home.root / "vehicle.toml").read_bytes() == configuration
-    assert sorted(p.name for p in (car.home.root / "state").iterdir()) == ["active.json", "lock"]
+    assert sorted(p.name for p in (car.home.root / "state").iterdir()) == ["active.json", "clock.json", "lock"]
 
 
 def test_a_second_update_has_nothing_to_do(car: Car, repository: RepositorySimulator) -> None:

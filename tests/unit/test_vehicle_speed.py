@@ -1,0 +1,105 @@
+"""Slow retrieval (attack 33): measured with an injected clock, and against a server that really drips."""
+
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from packager.vehicle.fetch import HttpFetcher, SlowError
+from packager.vehicle.home import ConfigurationError, read_configuration
+from packager.vehicle.speed import Speed, SpeedMeter
+
+VEHICLE = '\n[[ecu]]\nname = "A"\nserial = "1"\nhardware_id = "a"\n[ecu.profile]\nram_kib = 64\nflash_kib = 64\n'
+
+
+def wait(meter: SpeedMeter, clock: list[float], length_bytes: int, seconds: float) -> int | None:
+    def read() -> bytes:
+        clock[0] += seconds
+        return bytes(length_bytes)
+
+    meter.measure(read)
+    return meter.too_slow()
+
+
+@pytest.mark.parametrize(("per_second", "found"), [(100, None), (99, 99)])
+def test_the_least_speed_holds_from_both_sides(per_second: int, found: int | None) -> None:
+    clock = [0.0]
+    meter = SpeedMeter(100, window_s=10, clock_s=lambda: clock[0])
+    assert [wait(meter, clock, per_second, 1) for _ in range(9)] == [None] * 9
+    assert wait(meter, clock, per_second, 1) == found
+    assert meter.speed == Speed(10 * per_second, 10.0, per_second)
+    assert meter.speed.bytes_per_second == per_second
+
+
+def test_a_pause_of_the_caller_does_not_count() -> None:
+    clock = [0.0]
+    meter = SpeedMeter(100, window_s=10, clock_s=lambda: clock[0])
+    for _ in range(30):
+        clock[0] += 60
+        assert wait(meter, clock, 1000, 1) is None
+    assert meter.speed.bytes_per_second == 1000
+
+
+def test_a_fast_start_does_not_excuse_a_slow_window_and_zero_allows_any() -> None:
+    clock = [0.0]
+    meter = SpeedMeter(100, window_s=10, clock_s=lambda: clock[0])
+    assert wait(meter, clock, 1_000_000, 10) is None
+    assert wait(meter, clock, 10, 10) == 1
+    assert wait(SpeedMeter(0, window_s=10, clock_s=lambda: clock[0]), clock, 0, 99) is None
+
+
+def test_speeds_add_up() -> None:
+    assert Speed(1, 1.0, 5) + Speed(2, 1.0, None) == Speed(3, 2.0, 5)
+    assert Speed(1, 1.0, 5) + Speed(2, 1.0, 4) == Speed(3, 2.0, 4)
+    assert Speed().bytes_per_second is None
+
+
+@pytest.mark.parametrize("kind", ["metadata", "target", "part"])
+def test_a_server_that_drips_is_given_up_with_the_speed_found(kind: str) -> None:
+    requests = []
+
+    class Drip(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requests.append(self.path)
+            self.send_response(206 if self.headers["Range"] else 200)
+            if self.headers["Range"]:
+                self.send_header("Content-Range", "bytes 0-99999/100000")
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            try:
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.02)
+            except OSError:
+                pass
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Drip)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    meter = SpeedMeter(1000, window_s=0.3)
+    try:
+        with HttpFetcher(f"http://127.0.0.1:{server.server_port}", meter=meter) as fetcher:
+            calls = {
+                "metadata": lambda: fetcher.fetch("timestamp.json", 100_000),
+                "target": lambda: list(fetcher.stream("a", 0, 100_000)),
+                "part": lambda: fetcher.read("a", 0, 100_000),
+            }
+            with pytest.raises(SlowError, match=r"delivers \d+ bytes/s, expected at least 1000") as raised:
+                calls[kind]()
+            assert raised.value.exit_code == 75
+            assert fetcher.speed.slowest_bytes_per_second is not None
+            assert 1 <= fetcher.speed.slowest_bytes_per_second < 100
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert len(requests) == 1  # trying again at once would go on like that for ever
+
+
+def test_the_least_speed_is_configured() -> None:
+    assert read_configuration('vin = "X"' + VEHICLE).min_bytes_per_second == 1000
+    assert read_configuration('vin = "X"\nmin_bytes_per_second = 0' + VEHICLE).min_bytes_per_second == 0
+    with pytest.raises(ConfigurationError, match="min_bytes_per_second: found -1, expected 0 to"):
+        read_configuration('vin = "X"\nmin_bytes_per_second = -1' + VEHICLE)
