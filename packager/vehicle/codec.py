@@ -6,6 +6,7 @@ are compared with the bounds before decoding, and trailing bytes, a second frame
 """
 
 import lzma
+import threading
 from dataclasses import dataclass
 from typing import Final
 
@@ -69,6 +70,16 @@ def decode(
     return _decode_lzma(coded, decoded_length_bytes, what)
 
 
+class _Engines(threading.local):
+    """The zstd decompressor of each thread: making one takes ten times as long as a short column in it."""
+
+    def __init__(self) -> None:
+        self.plain = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS)
+
+
+_ENGINES: Final = _Engines()
+
+
 def _decode_zstd(
     coded: memoryview | bytes,
     decoded_length_bytes: int,
@@ -87,8 +98,10 @@ def _decode_zstd(
             raise CorruptError(
                 f"{what}: zstd frame wants a window of {frame.window_size} bytes, expected at most {window_bytes}"
             )
-        dictionary = zstandard.ZstdCompressionDict(window, zstandard.DICT_TYPE_RAWCONTENT) if window else None
-        engine = zstandard.ZstdDecompressor(dict_data=dictionary, format=zstandard.FORMAT_ZSTD1_MAGICLESS)
+        engine = _ENGINES.plain
+        if window:
+            dictionary = zstandard.ZstdCompressionDict(window, zstandard.DICT_TYPE_RAWCONTENT)
+            engine = zstandard.ZstdDecompressor(dict_data=dictionary, format=zstandard.FORMAT_ZSTD1_MAGICLESS)
         decoded = engine.decompress(coded, max_output_size=decoded_length_bytes, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise CorruptError(f"{what}: malformed zstd frame: {error}") from error

@@ -19,17 +19,18 @@ class Cursor:
         what: Name of the object for error messages.
     """
 
-    __slots__ = ("_data", "_what", "offset")
+    __slots__ = ("_data", "_length_bytes", "_what", "offset")
 
     def __init__(self, data: memoryview | bytes, what: str) -> None:
         self._data = memoryview(data)
+        self._length_bytes = len(self._data)
         self._what = what
         self.offset = 0
 
     @property
     def left(self) -> int:
         """Bytes not yet read."""
-        return len(self._data) - self.offset
+        return self._length_bytes - self.offset
 
     def take(self, length_bytes: int) -> memoryview:
         """Read `length_bytes` bytes.
@@ -37,12 +38,13 @@ class Cursor:
         Raises:
             CorruptError: Fewer are left.
         """
-        if length_bytes > self.left:
+        start, end = self.offset, self.offset + length_bytes
+        if end > self._length_bytes:
             raise CorruptError(
                 f"{self._what}: truncated at byte {self.offset}: found {self.left} bytes, expected {length_bytes}"
             )
-        self.offset += length_bytes
-        return self._data[self.offset - length_bytes : self.offset]
+        self.offset = end
+        return self._data[start:end]
 
     def uint(self, width_bytes: int) -> int:
         """Read an unsigned little-endian integer of `width_bytes` bytes."""
@@ -68,7 +70,12 @@ class Cursor:
         """
         data, start = self._data, self.offset
         value = shift = 0
-        for at in range(start, min(start + MAX_VARINT_BYTES, len(data))):  # no calls in here: a segment map has many
+        if start < self._length_bytes and data[start] < 0x80:  # most have one byte
+            self.offset = start + 1
+            return data[start]
+        for at in range(
+            start, min(start + MAX_VARINT_BYTES, self._length_bytes)
+        ):  # no calls in here: a segment map has many
             byte = data[at]
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
