@@ -20,7 +20,7 @@ Every option can be given as an environment variable, PACKAGER_<COMMAND>_<OPTION
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(VERSION, message=f"packager {VERSION} (decoding kernel: {kernel.NAME})")
+@click.version_option(VERSION, message=f"packager {VERSION} (decoding kernel: {kernel.DESCRIPTION})")
 def packager() -> None:
     """Make delta updates for cars: diff, bundle, sign, verify."""
 
@@ -31,4 +31,6 @@ for command in (build, diff, apply, inspect, verify, keys, repo, chain):
 
 def main() -> None:
     """Entry point of `packager`."""
+    if kernel.IS_UNEXPECTED:
+        click.echo(f"packager: {kernel.DESCRIPTION}", err=True)
     end(run(packager, sys.argv[1:], "packager"))

@@ -19,6 +19,7 @@ enum {
     LITERALS = 2,
     CONTROLS = 3,
     VALUES = 4,
+    INTERFACE = 1, /* of the functions below; as kernel.py says, and to be changed with it */
     RELEASE_BYTES = 16 * 1024 /* smaller blocks take less time than handing the interpreter over */
 };
 
@@ -232,7 +233,8 @@ PyMODINIT_FUNC PyInit__native(void)
 {
     PyObject *module = PyModule_Create(&definition);
 
-    if (module != NULL && PyModule_AddStringConstant(module, "NAME", "C") < 0) {
+    if (module != NULL
+        && (PyModule_AddStringConstant(module, "NAME", "C") < 0 || PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0)) {
         Py_DECREF(module);
         return NULL;
     }

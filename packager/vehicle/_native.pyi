@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from packager.vehicle._pure_predict import Context
 
 NAME: str
+INTERFACE: int
 
 def apply_delta(
     out: bytearray | memoryview,

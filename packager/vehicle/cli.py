@@ -69,6 +69,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
+    if kernel.IS_UNEXPECTED:
+        print(f"{PROGRAM}: {kernel.DESCRIPTION}", file=sys.stderr)
     arguments = sys.argv[1:] if argv is None else list(argv)
     return run(arguments, os.environ, read_clock, sys.stdout, sys.stderr)
 
@@ -136,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Verify and install updates in a vehicle home; or, with --metadata-dir, follow any plain TUF repository.",
         parents=[shared],
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION} ({kernel.NAME} kernel)")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION} (kernel: {kernel.DESCRIPTION})")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     for name, command, text in (
         ("init", _init, "trust a root: the first step, once, in a home or in --metadata-dir"),

@@ -91,7 +91,7 @@ def test_the_version_names_the_kernel(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as caught:
         run(["--version"], {}, lambda: NOW, io.StringIO(), io.StringIO())
     assert caught.value.code == 0
-    assert capsys.readouterr().out == f"packager-vehicle {VERSION} ({kernel.NAME} kernel)\n"
+    assert capsys.readouterr().out == f"packager-vehicle {VERSION} (kernel: {kernel.DESCRIPTION})\n"
 
 
 def test_options_stand_before_or_after_the_command_or_in_the_environment(shell: Shell) -> None:
