@@ -6,6 +6,7 @@ The choice depends on the bytes and the profile alone.
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -47,6 +48,8 @@ BOTH_TRIED_BYTES: Final = 2 << 10
 """Up to this length a bundle is also made without prediction, whose own bytes count then, and the smaller one wins;"""
 CLEARLY_BELOW: Final = 2
 """and also where the bundle is not shorter than the compressed image by this factor."""
+THREADS: Final = 2
+"""Blocks that are coded at once; the coders leave the interpreter to others while they work."""
 LABELS_PAY_FROM: Final = 4
 WINDOW_PAYS_FROM: Final = 2
 """The slow forms take 1 to 3 s per MiB. They are tried where a fast compression of the block alone is less than this many times what the
@@ -171,14 +174,24 @@ def _encode(
 ) -> EncodedBundle:
     segment_map = SegmentMap.of(segments)
     block_bytes = 1 << identity.block_log2
-    blocks = []
-    for start in range(0, len(new), block_bytes):
+
+    def smallest_form(start: int) -> CodedBlock:
         output = new[start : start + block_bytes]
         pieces = segment_map.pieces(start, start + len(output))
-        blocks.append(_smallest_form(Place(start >> identity.block_log2, start, output, old, pieces), means))
+        return _smallest_form(Place(start >> identity.block_log2, start, output, old, pieces), means)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        blocks = list(pool.map(smallest_form, range(0, len(new), block_bytes)))
     if identity.in_place and old is not None:
         return _encode_in_place(identity, old, new, means, segment_map, blocks)
-    if any(block.op is Op.PREDICTED for block in blocks):
+    if (
+        any(block.op is Op.PREDICTED for block in blocks)
+        and means.prediction
+        and not means.prediction.follows_addresses
+    ):
+        segments = _used_segments(segment_map, blocks, block_bytes)
+        written = write_bundle(identity, blocks, segments, means.coders, means.prediction)
+    elif any(block.op is Op.PREDICTED for block in blocks):
         # The address map follows from the segment map: it must hold also what no block reads.
         written = write_bundle(identity, blocks, list(segment_map), means.coders, means.prediction)
     else:

@@ -63,13 +63,22 @@ def _chance(instruction_set: InstructionSet, image_bytes: int) -> float:
     )
 
 
-def find_base(old: bytes, new: bytes, segments: Sequence[Segment], width: int) -> int | None:
+def find_base(
+    old: bytes, new: bytes, segments: Sequence[Segment], sampled: Sequence[Segment], width: int
+) -> int | None:
     """Find the address of an image's first byte by voting.
 
     A word that changed by `d` can point to any old byte that moved by `d`; so it votes for the bases that put its target there.
     The base with most votes wins, the roundest of equals.
+
+    Args:
+        old: The old image.
+        new: The new image.
+        segments: The alignment.
+        sampled: Those parts of it whose words vote.
+        width: Of pointers, 4 or 8 bytes.
     """
-    pairs = _changed_words(old, new, segments, width)
+    pairs = _changed_words(old, new, sampled, width)
     sample = pairs[:: max(len(pairs) // POINTER_SAMPLE, 1)]
     starts, shifts = address_map(segments)
     ranges: dict[int, list[tuple[int, int]]] = {}

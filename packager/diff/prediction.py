@@ -66,35 +66,43 @@ class Prediction:
     context: Context
     segments: Sequence[Segment]
 
+    @property
+    def follows_addresses(self) -> bool:
+        """Whether anything is predicted through the address map, so that it must hold also what no block reads."""
+        return any(mode.groups & ~Group.VALUES for mode in self.modes)
+
 
 def predict(
     old: bytes, new: bytes, segments: Sequence[Segment], costs: Sequence[Costs], rounds: int = 1
-) -> list[Prediction]:
+) -> list[tuple[Costs, Prediction]]:
     """Choose what to predict.
 
     Args:
         old: The old image.
         new: The new image.
         segments: A first alignment, with the first costs.
-        costs: Of the alignments in label space.
+        costs: Of the alignments in label space. All are tried where that is cheap or nothing is predicted, otherwise the first two.
         rounds: How often they are made.
 
     Returns:
-        What is predicted with the alignment that follows from each of the costs.
+        What is predicted with the alignment that follows from each of the costs, and these.
     """
     modes = _likely_modes(old, new, segments)
-    tried = modes if len(new) <= REMATCHED_BYTES else modes[:1]
+    is_large = len(new) > REMATCHED_BYTES
+    tried = modes[:1] if is_large else modes
+    others = costs[1:2] if is_large else costs[1:]
     with ThreadPoolExecutor(THREADS) as pool:
         jobs = [pool.submit(_rematch, old, new, segments, mode, costs[0]) for mode in tried]
-        others = [pool.submit(_rematch, old, new, segments, mode, other) for other in costs[1:] for mode in modes[:1]]
+        other_jobs = [pool.submit(_rematch, old, new, segments, mode, each) for mode in modes[:1] for each in others]
         found = [(NOTHING, segments), *((mode, job.result()) for mode, job in zip(tried, jobs, strict=True))]
         mode, first = min(found, key=lambda item: _path_cost(old, new, item[1], item[0], costs[0]))
         if not modes or mode != modes[0]:
-            others = [pool.submit(_rematch, old, new, first, mode, other) for other in costs[1:]]
-        aligned = [first, *(job.result() for job in others)]
+            others = costs[1:]
+            other_jobs = [pool.submit(_rematch, old, new, first, mode, each) for each in others]
+        aligned = [(costs[0], first), *zip(others, (job.result() for job in other_jobs), strict=True)]
     for _ in range(1, rounds if mode is not NOTHING else 0):
-        aligned = [_rematch(old, new, segments, mode, each) for segments, each in zip(aligned, costs, strict=True)]
-    return [with_pages(old, new, segments, (mode, NOTHING)) for segments in aligned]
+        aligned = [(each, _rematch(old, new, segments, mode, each)) for each, segments in aligned]
+    return [(each, with_pages(old, new, segments, (mode, NOTHING))) for each, segments in aligned]
 
 
 def _rematch(old: bytes, new: bytes, segments: Sequence[Segment], mode: Mode, costs: Costs) -> list[Segment]:
@@ -158,7 +166,7 @@ def _likely_modes(old: bytes, new: bytes, segments: Sequence[Segment]) -> list[M
     nothing = equal(NOTHING)
     pointers = []
     for width, group in ((4, Group.ABSOLUTE32), (8, Group.ABSOLUTE64)):
-        base = find_base(old, new, segments, width)
+        base = find_base(old, new, segments, sample, width)
         if base is not None:
             pointers.append(Mode(InstructionSet.NONE, group, base))
     pointers.sort(key=lambda mode: -equal(mode))

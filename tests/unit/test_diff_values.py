@@ -9,7 +9,9 @@ import pytest
 from packager.bundle.encoder import Label, encode
 from packager.diff import matcher
 from packager.diff.engine import align, dump, load
-from packager.vehicle.instructions import Group
+from packager.diff.prediction import NOTHING, Mode, Prediction, make_context
+from packager.diff.sizing import coded_bytes
+from packager.vehicle.instructions import Group, InstructionSet
 from packager.vehicle.profile import DEFAULT_PROFILE
 from packager.vehicle.segments import Segment
 
@@ -88,3 +90,22 @@ def test_it_comes_back_from_the_cache() -> None:
     assert encode(old, new, load(dump(alignment), old, new), DEFAULT_PROFILE, Label()) == encode(
         old, new, alignment, DEFAULT_PROFILE, Label()
     )
+
+
+def test_of_several_costs_the_shortest_result_is_kept() -> None:
+    """Words in another order, as in a table of strings: a segment for each costs more in the map than the word as a literal."""
+    chance = random.Random(3)
+    words = ["".join(chance.choice("aehn") for _ in range(chance.randint(10, 13))) for _ in range(3000)]
+    old, new = ("\0".join(chance.choice(words) for _ in range(8000)).encode() for _ in range(2))
+    tried, quick = (align(old, new, effort=effort) for effort in (5, 4))
+    assert tried.prediction is not None
+    assert quick.prediction is not None
+    assert len(tried.prediction.segments) * 4 < len(quick.segments) * 3
+    assert coded_bytes(tried.prediction, old, new) < coded_bytes(quick.prediction, old, new)
+
+
+@pytest.mark.parametrize("groups", [Group(0), Group.VALUES, Group.CALLS, Group.VALUES | Group.ABSOLUTE64])
+def test_only_addresses_need_the_whole_map(groups: Group) -> None:
+    context = make_context([NOTHING], b"", b"", b"", [])
+    prediction = Prediction((NOTHING, Mode(InstructionSet.THUMB2, groups, 0)), context, [])
+    assert prediction.follows_addresses == bool(groups & ~Group.VALUES)
