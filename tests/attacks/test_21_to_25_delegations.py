@@ -54,6 +54,18 @@ def test_attack_21_a_terminating_role_ends_the_search(tmp_path: Path, is_nested:
     scene.accepted(NEW)
 
 
+def test_attack_21_a_terminating_role_ends_the_search_for_what_others_name(scene: Scene) -> None:
+    """`body` names version 9, which is not delegated to it; who is asked first for it has none, and ends the search before `late`."""
+    repository = scene.repository
+    repository.delegate("body", ["bdc/2/*"], terminating=False)
+    repository.delegate("closed", ["bdc/9/*"], terminating=True)
+    repository.delegate("late", ["bdc/9/*"], terminating=False)
+    scene.offer_evil("late")
+    scene.offer_evil("body")
+    repository.publish()
+    scene.accepted(NEW)
+
+
 def test_attack_21_cycles_end(scene: Scene) -> None:
     """CVE-2021-41150 neighbours in tough: delegations in a circle."""
     scene.repository.delegate("body", ["bdc/*/*"], terminating=False)
