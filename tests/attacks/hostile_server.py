@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from packager.vehicle.fetch import HttpFetcher
 from tests.repository_simulator import RepositorySimulator
@@ -74,16 +75,21 @@ class HostileServer:
 
 @contextmanager
 def serving(
-    repository: RepositorySimulator, read_timeout_s: float = 5.0
+    repository: RepositorySimulator, read_timeout_s: float = 5.0, attempts: int = 4
 ) -> Iterator[tuple[HostileServer, HttpFetcher, HttpFetcher]]:
     """Yield the server and the client's fetchers for metadata and for targets."""
     server = HostileServer(repository)
     thread = threading.Thread(target=lambda: server.server.serve_forever(poll_interval=0.01))
     thread.start()
     try:
+        options: dict[str, Any] = {
+            "sleep": lambda _: None,
+            "read_timeout_s": read_timeout_s,
+            "retry_delays_s": (0.0,) * (attempts - 1),
+        }
         with (
-            HttpFetcher(f"{server.url}/metadata", sleep=lambda _: None, read_timeout_s=read_timeout_s) as metadata,
-            HttpFetcher(f"{server.url}/targets", sleep=lambda _: None, read_timeout_s=read_timeout_s) as targets,
+            HttpFetcher(f"{server.url}/metadata", **options) as metadata,
+            HttpFetcher(f"{server.url}/targets", **options) as targets,
         ):
             yield server, metadata, targets
     finally:

@@ -224,7 +224,12 @@ def test_attack_19_a_frozen_role_expires(scene: Scene, role: str) -> None:
     signed.get(role, repository.delegated["body"]).expires = NOW + timedelta(days=1)
     _publish_next(scene)
     scene.accepted(now=NOW + timedelta(days=1, seconds=-1))
-    scene.refused(ExpiredError, f"{role}.json version 2: expired", now=NOW + timedelta(days=1))
+    scene.refused(
+        ExpiredError,
+        f"{role}.json version 2: expired",
+        now=NOW + timedelta(days=1),
+        may_change=DELEGATED if role == "body" else (),
+    )
     signed.get(role, repository.delegated["body"]).expires = LATER
     scene.recovers()
 

@@ -13,7 +13,6 @@ import zstandard
 
 from packager.bundle.forms import Means, Place, raw_form
 from packager.bundle.writer import CodedBlock
-from packager.vehicle import fetch
 from packager.vehicle.errors import CorruptError, TemporaryError, UntrustedError, VehicleError
 from packager.vehicle.identity import Digest
 from packager.vehicle.install import status
@@ -112,7 +111,7 @@ def test_attack_30_a_target_name_that_is_a_path(scene: Scene, path: str) -> None
         scene.refused(UntrustedError, "expected <hardware id>/<version>/image or .bundle", may_change=DELEGATED)
     else:
         scene.accepted(NEW)
-    assert {*scene.files()} - {*before} <= {*DELEGATED, SLOT, "state/active.json"}
+    assert {*scene.files()} - {*before} <= {*DELEGATED, SLOT, "state/active.json", "state/clock.json"}
     scene.recovers()
 
 
@@ -311,9 +310,7 @@ def test_attack_33_a_connection_breaks_off_and_the_rest_is_of_another_file(scene
 
 
 @pytest.mark.parametrize("path", ["timestamp.json", DELTA])
-def test_attack_33_a_server_that_falls_silent(scene: Scene, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "RETRY_DELAYS_S", (0.0,))
-
+def test_attack_33_a_server_that_falls_silent(scene: Scene, path: str) -> None:
     def answer(request: BaseHTTPRequestHandler, data: bytes) -> None:
         request.send_response(200)
         request.send_header("Content-Length", str(len(data)))
@@ -322,7 +319,7 @@ def test_attack_33_a_server_that_falls_silent(scene: Scene, path: str, monkeypat
         request.wfile.flush()
         request.rfile.read(1)  # until the car hangs up
 
-    with serving(scene.repository, read_timeout_s=0.2) as (server, metadata, targets):
+    with serving(scene.repository, read_timeout_s=0.2, attempts=2) as (server, metadata, targets):
         server.answers[path] = answer
         may_change = () if path == "timestamp.json" else PREPARING
         scene.refused(TemporaryError, "Read timed out", may_change=may_change, metadata=metadata, bundles=targets)
@@ -369,11 +366,8 @@ def test_attack_33_an_answer_that_is_no_http(scene: Scene, path: str, answer: by
     "drop", [b"HTTP/1.1 100 Continue\r\n\r\n", b"a", b"a: b\r\n"], ids=["continue", "byte", "header"]
 )
 @pytest.mark.parametrize("path", ["timestamp.json", DELTA])
-def test_attack_33_an_answer_that_never_begins(
-    scene: Scene, path: str, drop: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_attack_33_an_answer_that_never_begins(scene: Scene, path: str, drop: bytes) -> None:
     """Slow retrieval before the first byte of content: never silent, so that no timeout of a socket notices."""
-    monkeypatch.setattr(fetch, "RETRY_DELAYS_S", ())
 
     def send(request: BaseHTTPRequestHandler, data: bytes) -> None:
         if not drop.startswith(b"HTTP"):
@@ -383,7 +377,7 @@ def test_attack_33_an_answer_that_never_begins(
             request.wfile.flush()
             time.sleep(0.005)
 
-    with serving(scene.repository, read_timeout_s=0.2) as (server, metadata, targets):
+    with serving(scene.repository, read_timeout_s=0.2, attempts=1) as (server, metadata, targets):
         server.answers[path] = send
         may_change = () if path == "timestamp.json" else DELEGATED
         scene.refused(TemporaryError, "Read timed out", may_change=may_change, metadata=metadata, bundles=targets)
