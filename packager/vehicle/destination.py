@@ -20,7 +20,7 @@ from packager.vehicle.storage import StoredFile
 
 SYNC_BYTES: Final = 8 << 20
 """Written bytes between two syncs; a cut costs at most this much decoding, no download."""
-MAX_BLOCKS_AT_ONCE: Final = 33
+MAX_BLOCKS_AT_ONCE: Final = 17
 """Blocks behind the oldest one that is not finished, that may be made or wait for it."""
 _READ_BACK_BYTES: Final = 1 << 18
 
