@@ -10,11 +10,12 @@ Two rings. The inner one verifies and applies bundles; it needs only the standar
 
 The outer ring adds trust and transport, with `tuf`, `securesystemslib`, `cryptography` and `urllib3`:
 
-- `trust`, `signatures`, `delegations`, `metadata_json`, `metadata_store`: TUF metadata;
+- `trust`, `trust_policy`, `signatures`, `delegations`, `metadata_json`, `metadata_store`: TUF metadata;
 - `summary`, `clearance`: what the release gate says of a supply chain, and that nothing is installed without;
-- `fetch`, `connections`: HTTP;
-- `home`, `state`, `selection`, `preflight`, `preparation`, `repair`, `install`: the update of a whole vehicle;
-- `cli`, `cli_output`, `cli_reports`: the program `packager-vehicle`.
+- `fetch`, `connections`, `speed`: HTTP, and servers that are too slow;
+- `home`, `clock`, `state`, `selection`, `preflight`, `preparation`, `repair`, `install`: the update of a whole vehicle;
+- `cli`, `cli_output`, `cli_reports`: the program `packager-vehicle`;
+- `plain`, `cli_plain`: the same program as a client of any TUF repository.
 
 The names below are the interface for integrators, described in ``docs/vehicle-library.md``; the errors are in `packager.vehicle.errors`.
 They are imported when they are first used: who uses names of the inner ring alone never imports the outer one. The byte format is specified

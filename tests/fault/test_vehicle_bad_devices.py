@@ -76,7 +76,7 @@ def entry(binding: Binding, sequence: int, position: int, intent: int = 0xFFFFFF
 
 
 @pytest.mark.parametrize("sequence", [7, MAX_SEQUENCE - 1, MAX_SEQUENCE, LARGEST])
-@pytest.mark.parametrize("position", [10, 11, 0xFFFFFFFF])
+@pytest.mark.parametrize("position", [10, 11, 0xFFFFFFFE])
 def test_a_journal_from_the_future_misleads_no_spare_slot(sequence: int, position: int) -> None:
     sample = delta_mixed()
     content = entry(binding(sample), sequence, position)
@@ -90,7 +90,7 @@ def test_a_journal_from_the_future_misleads_no_spare_slot(sequence: int, positio
     assert slot.content == sample.new
 
 
-@pytest.mark.parametrize(("position", "intent"), [(1, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0, 0xFFFFFFFE), (5, 3)])
+@pytest.mark.parametrize(("position", "intent"), [(1, 0xFFFFFFFF), (0xFFFFFFFE, 0xFFFFFFFF), (0, 0xFFFFFFFE), (5, 3)])
 def test_a_journal_from_the_future_spoils_nothing_in_place(position: int, intent: int) -> None:
     """It may keep the old bytes from being put aside; then the update stops by hash at a block that needs them."""
     sample = swapped()

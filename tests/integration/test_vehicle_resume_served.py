@@ -119,7 +119,7 @@ class World:
         (self.home / "metadata").mkdir(parents=True)
         (self.home / "metadata/root.json").write_bytes(repository.files["1.root.json"])
         (self.home / "vehicle.toml").write_text(
-            'vin = "T"\n[[ecu]]\nname = "BDC"\nserial = "1"\nhardware_id = "bdc"\n'
+            'vin = "T"\nevidence = "optional"\n[[ecu]]\nname = "BDC"\nserial = "1"\nhardware_id = "bdc"\n'
             "[ecu.profile]\nram_kib = 8192\nflash_kib = 65536\nblock_kib = 64\n"
         )
         self.slot = self.home / "slots/BDC/b"
