@@ -22,7 +22,14 @@ def describe(old: Root | Targets | None, new: Root | Targets, names: Mapping[str
         new: What is proposed.
         names: Names of keys by id; others are shown by their id.
     """
-    return list(_differences(old, new, names))
+    return [_printable(line) for line in _differences(old, new, names)]
+
+
+def _printable(line: str) -> str:
+    """Escape what would not show: a name in the file must not repaint the terminal of who is to sign it."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in line
+    )
 
 
 def _differences(old: Root | Targets | None, new: Root | Targets, names: Mapping[str, str]) -> Iterator[str]:
@@ -52,6 +59,8 @@ def _role(name: str, old: Role | None, new: Role, names: Mapping[str, str]) -> I
     for key_id in new.keyids:
         if key_id not in old.keyids:
             yield f"role {name}: ADDED {label(key_id, names)}"
+    if type(new) is Role:
+        yield from (f"role {name}: {line}" for line in _fields(old.unrecognized_fields, new.unrecognized_fields))
     if (old.threshold, len(old.keyids)) != (new.threshold, len(new.keyids)):
         yield f"role {name}: threshold {old.threshold} of {len(old.keyids)} -> {new.threshold} of {len(new.keyids)}"
 
@@ -61,7 +70,9 @@ def _keys(old: Mapping[str, Key], new: Mapping[str, Key], names: Mapping[str, st
         if key_id not in old or old[key_id].to_dict() != key.to_dict():
             more = "".join(f", {name} = {value}" for name, value in sorted(key.unrecognized_fields.items()))
             public = " ".join(key.keyval["public"].split())
-            yield f"{label(key_id, names)}: id {key_id}, {key.scheme}, public {public}{more}"
+            yield f"{label(key_id, names)}: id {key_id}, {key.keytype}, {key.scheme}, public {public}{more}"
+    for key_id in sorted(old.keys() - new.keys()):
+        yield f"{label(key_id, names)}: id {key_id}, LISTED no more"
 
 
 def _delegations(old: Targets | None, new: Targets, names: Mapping[str, str]) -> Iterator[str]:
@@ -91,6 +102,8 @@ def _delegations(old: Targets | None, new: Targets, names: Mapping[str, str]) ->
         yield f"delegations: order is now {', '.join(after)}; new ones are not in front"
     if new.delegations is not None:
         yield from _keys(keys_before, new.delegations.keys, names)
+        fields = old.delegations.unrecognized_fields if old is not None and old.delegations is not None else {}
+        yield from (f"delegations: {line}" for line in _fields(fields, new.delegations.unrecognized_fields))
 
 
 def _paths(name: str, old: list[str], new: list[str]) -> Iterator[str]:
@@ -110,8 +123,8 @@ def _targets(old: Mapping[str, TargetFile], new: Mapping[str, TargetFile]) -> It
 
 def _target(target: TargetFile) -> str:
     hashes = ", ".join(f"{name} {value}" for name, value in target.hashes.items())
-    custom = "" if target.custom is None else f", {_show(target.custom)}"
-    return f"{target.length} bytes, {hashes or f'no {SHA256}'}{custom}"
+    fields = f", {_show(target.unrecognized_fields)}" if target.unrecognized_fields else ""
+    return f"{target.length} bytes, {hashes or f'no {SHA256}'}{fields}"
 
 
 def _fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
