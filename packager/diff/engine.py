@@ -72,7 +72,7 @@ def align(old: bytes, new: bytes, engine: Engine = Engine.MATCH, effort: int = D
     found = predict(old, new, segments, [costs, *coarser] if effort >= DEFAULT_EFFORT else [costs], rounds)
     sizes = [coded_bytes(prediction, old, new) for _, prediction in found]
     best_costs, best = found[sizes.index(min(sizes))]
-    valued = predict_values(old, new, best, best_costs, VALUE_ROUNDS)
+    valued = predict_values(old, new, best, best_costs, VALUE_ROUNDS if effort >= DEFAULT_EFFORT else 1)
     if valued is not None and coded_bytes(valued, old, new) * VALUES_PAY_FROM < min(sizes):
         best = valued
     return Alignment(segments if best_costs is costs else best.segments, best)

@@ -81,7 +81,8 @@ def predict(
         old: The old image.
         new: The new image.
         segments: A first alignment, with the first costs.
-        costs: Of the alignments in label space. All are tried where that is cheap or nothing is predicted, otherwise the first two.
+        costs: Of the alignments in label space. Of long images only the first is tried if
+            anything is predicted, and three if nothing is.
         rounds: How often they are made.
 
     Returns:
@@ -90,14 +91,14 @@ def predict(
     modes = _likely_modes(old, new, segments)
     is_large = len(new) > REMATCHED_BYTES
     tried = modes[:1] if is_large else modes
-    others = costs[1:2] if is_large else costs[1:]
+    others = () if is_large else costs[1:]
     with ThreadPoolExecutor(THREADS) as pool:
         jobs = [pool.submit(_rematch, old, new, segments, mode, costs[0]) for mode in tried]
         other_jobs = [pool.submit(_rematch, old, new, segments, mode, each) for mode in modes[:1] for each in others]
         found = [(NOTHING, segments), *((mode, job.result()) for mode, job in zip(tried, jobs, strict=True))]
         mode, first = min(found, key=lambda item: _path_cost(old, new, item[1], item[0], costs[0]))
         if not modes or mode != modes[0]:
-            others = costs[1:]
+            others = costs[1:3] if is_large else costs[1:]
             other_jobs = [pool.submit(_rematch, old, new, first, mode, each) for each in others]
         aligned = [(costs[0], first), *zip(others, (job.result() for job in other_jobs), strict=True)]
     for _ in range(1, rounds if mode is not NOTHING else 0):

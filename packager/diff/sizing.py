@@ -15,6 +15,8 @@ from packager.vehicle.index import MAX_WHOLE_OLD_BYTES
 from packager.vehicle.wire import encode_varint, zigzag
 
 LEVEL: Final = 3
+LITERALS_LEVEL: Final = 16
+"""Of short images, whose literals may refer to the whole old image: quick levels find too little of it."""
 UNITS: Final = (1, 4)
 
 
@@ -44,7 +46,7 @@ def coded_bytes(prediction: Prediction, old: bytes, new: bytes) -> int:
     known = bytes(source) if len(old) <= MAX_WHOLE_OLD_BYTES else b""
     return (
         sum(map(_quick, columns))
-        + _quick(bytes(literals), known)
+        + _quick(bytes(literals), known, LITERALS_LEVEL if known else LEVEL)
         + min(_quick(gaps) + _quick(values) for gaps, values in residuals)
     )
 
@@ -71,5 +73,5 @@ def _value_columns(prediction: Prediction) -> list[bytes]:
     return [bytes(gaps), bytes(changes)]
 
 
-def _quick(column: bytes, window: bytes = b"") -> int:
-    return min(len(column), len(zstd.compress(column, LEVEL, window))) if column else 0
+def _quick(column: bytes, window: bytes = b"", level: int = LEVEL) -> int:
+    return min(len(column), len(zstd.compress(column, level, window))) if column else 0

@@ -5,7 +5,7 @@ what it becomes, so the head says it: the value map. It is learnt from an alignm
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -32,6 +32,13 @@ POOR_PAGE_BYTES: Final = 64
 """Pages where this many bytes are missed are learnt from."""
 LEAST_OFTEN: Final = 2
 """A number must become its new value this much more often than it stays."""
+MAX_GAP_PAGES: Final = 64
+"""Pages with values that are further apart are not aligned together again."""
+LEAST_CLUSTER: Final = 50
+"""Nor are groups of them with less than this part of all."""
+STRAY_SHARE: Final = 100
+"""This part of the segments on each side does not count for which old bytes are aligned again."""
+MARGIN_BYTES: Final = 1 << 18
 
 
 def predict_values(old: bytes, new: bytes, plain: Prediction, costs: Costs, rounds: int) -> Prediction | None:
@@ -79,30 +86,47 @@ def _align_again(
     values: Values,
     costs: Costs,
 ) -> list[Segment]:
-    """Align in label space from the first to the last page that has values; outside all stays as it is."""
-    valued = [number for number, mode in enumerate(pages) if mode >= 2]
-    first, last = valued[0] << PAGE_LOG2, min((valued[-1] + 1) << PAGE_LOG2, len(new))
-    inside = list(_between(segments, first, last))
-    if not inside:
-        return list(segments)
-    old_first = min(piece.old_offset for piece in inside) & ~((1 << PAGE_LOG2) - 1)
-    old_last = max(piece.old_offset + piece.length_bytes for piece in inside)
+    """Align in label space where pages have values; outside all stays as it is."""
     context = make_context(modes, pages, old, new, segments, values)
-    labelled_new = bytearray(new[first:last])
-    kernel.label_block(context, Kind.LABEL, labelled_new, first)
-    labelled_old = bytearray(old[old_first:old_last])
     half_page = 1 << PAGE_LOG2 - 1
     places = (context.map((number << PAGE_LOG2) + half_page) >> PAGE_LOG2 for number in range(page_count(len(old))))
-    old_pages = bytes(pages[place] if place < len(pages) else 0 for place in places)
-    kernel.label_source(
-        replace(context, pages=old_pages), labelled_old, array("Q", (old_first, len(labelled_old), old_first))
-    )
-    found = matcher.segments(bytes(labelled_old), bytes(labelled_new), costs)
-    return [
-        *_between(segments, 0, first),
-        *(Segment(first + new_at, old_first + old_at, length) for new_at, old_at, length in found),
-        *_between(segments, last, len(new)),
-    ]
+    old_context = replace(context, pages=bytes(pages[place] if place < len(pages) else 0 for place in places))
+    made: list[Segment] = []
+    done = 0
+    for first, last in _clusters(pages, len(new)):
+        inside = list(_between(segments, first, last))
+        if not inside:
+            continue
+        old_first, old_last = _old_range(inside, len(old))
+        labelled_new, labelled_old = bytearray(new[first:last]), bytearray(old[old_first:old_last])
+        kernel.label_block(context, Kind.LABEL, labelled_new, first)
+        kernel.label_source(old_context, labelled_old, array("Q", (old_first, len(labelled_old), old_first)))
+        found = matcher.segments(bytes(labelled_old), bytes(labelled_new), costs)
+        made += _between(segments, done, first)
+        made += (Segment(first + new_at, old_first + old_at, length) for new_at, old_at, length in found)
+        done = last
+    return [*made, *_between(segments, done, len(new))]
+
+
+def _clusters(pages: bytes, new_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield the stretches of the new image where pages with values lie close together; single ones far from all others are left out."""
+    valued = [number for number, mode in enumerate(pages) if mode >= 2]
+    start = 0
+    for index in range(1, len(valued) + 1):
+        if index < len(valued) and valued[index] - valued[index - 1] <= MAX_GAP_PAGES:
+            continue
+        if (index - start) * LEAST_CLUSTER >= len(valued):
+            yield valued[start] << PAGE_LOG2, min((valued[index - 1] + 1) << PAGE_LOG2, new_bytes)
+        start = index
+
+
+def _old_range(segments: Sequence[Segment], old_bytes: int) -> tuple[int, int]:
+    """Return the stretch of the old image that nearly all of these segments follow, and some more around it."""
+    stray = len(segments) // STRAY_SHARE
+    begins = sorted(segment.old_offset for segment in segments)
+    ends = sorted(segment.old_offset + segment.length_bytes for segment in segments)
+    first = max(begins[stray] - MARGIN_BYTES, 0) & ~((1 << PAGE_LOG2) - 1)
+    return first, min(max(ends[-1 - stray], begins[stray]) + MARGIN_BYTES, old_bytes)
 
 
 def _between(segments: Sequence[Segment], first: int, last: int) -> list[Segment]:

@@ -35,23 +35,27 @@ static void store32(uint8_t *to, uint32_t value)
     store16(to + 2, value >> 16);
 }
 
+/* Return the last of ascending numbers that is not above `limit`, or the first. Halving without a branch: which half is as good as
+ * random, and a wrong guess of the processor costs more than the comparison. */
+static size_t last_up_to(const uint64_t *numbers, size_t count, uint64_t limit)
+{
+    const uint64_t *first = numbers;
+
+    while (count > 1) {
+        size_t half = count / 2;
+
+        first += (size_t)(0 - (uint64_t)(first[half] <= limit)) & half;
+        count -= half;
+    }
+    return (size_t)(first - numbers);
+}
+
 uint64_t ota_map(const struct ota_predictors *predictors, uint64_t old_offset)
 {
-    size_t low = 0, high = predictors->map_count;
-
-    if (old_offset >= predictors->old_bytes || high == 0) {
+    if (old_offset >= predictors->old_bytes || predictors->map_count == 0) {
         return old_offset;
     }
-    while (high - low > 1) {
-        size_t middle = low + (high - low) / 2;
-
-        if (predictors->starts[middle] <= old_offset) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return old_offset + (uint64_t)predictors->shifts[low];
+    return old_offset + (uint64_t)predictors->shifts[last_up_to(predictors->starts, predictors->map_count, old_offset)];
 }
 
 static uint32_t gather(uint32_t word, const struct ota_slice *slices, int count)
