@@ -9,9 +9,9 @@ from securesystemslib.signer import CryptoSigner
 
 from packager.model.policy import KeyPolicy, RolePolicy
 from packager.repo.admission import role_name
+from packager.repo.authority import Authority
 from packager.repo.ceremony import prepare_root
 from packager.repo.contents import Chain, Contents
-from packager.repo.repository import Authority
 from packager.repo.signing import sign
 from packager.supplychain.chain import VerifiedChain
 from packager.supplychain.intoto import ReleaseId

@@ -18,9 +18,9 @@ from packager.config.policy import read_policy
 from packager.model.errors import SpaceError
 from packager.pipeline.gate import approve_release
 from packager.pipeline.verify import verify_evidence
+from packager.repo.authority import Authority
 from packager.repo.files import write_once
 from packager.repo.keys import is_here, load_public_keys, load_signer, load_signers
-from packager.repo.repository import Authority
 from packager.supplychain.front import perform, read_links, run_command
 
 FILE_MODE = 0o644

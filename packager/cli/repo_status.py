@@ -78,15 +78,18 @@ def status(
             is_due=life.is_due,
         )
     due = [life for life in lives if life.is_due]
-    is_interrupted = in_force.vouching is not in_force.root
     parts = []
     if rows:
         parts.append(table(["to sign", "asked by", "has", "signed by", "state"], rows, 5))
     parts.append(_show_lives(lives) if lives else f"{repository}: nothing is published yet")
-    if is_interrupted:
+    if in_force.is_interrupted:
         parts.append("a publication was interrupted; finish it: packager repo publish")
     output.result(
-        "summary", "\n\n".join(parts), staged=len(staged), due=[life.role for life in due], interrupted=is_interrupted
+        "summary",
+        "\n\n".join(parts),
+        staged=len(staged),
+        due=[life.role for life in due],
+        interrupted=in_force.is_interrupted,
     )
     if due:
         raise RepositoryError(

@@ -27,13 +27,14 @@ from packager.pipeline.evidence import Evidence
 from packager.pipeline.exported import EVIDENCE, write_provenance
 from packager.pipeline.gate import approve_release
 from packager.pipeline.report import check_budgets, measurements, report
+from packager.pipeline.repository import publish_at_once
 from packager.pipeline.staging import Stage, staging
 from packager.pipeline.workers import run
 from packager.repo.admission import check_hardware, role_name
+from packager.repo.authority import Authority
 from packager.repo.ceremony import load_root
-from packager.repo.contents import CONTENTS_NAME, TARGETS, Chain, Contents, read_contents, write_contents
+from packager.repo.contents import CONTENTS_NAME, TARGETS, Chain, Contents, write_contents
 from packager.repo.keys import load_public_keys, load_signers
-from packager.repo.repository import Authority, write_metadata
 from packager.supplychain.chain import VerifiedChain
 from packager.supplychain.intoto import ReleaseId
 from packager.supplychain.sbom import SBOM_NAME, Firmware, make_sbom
@@ -218,7 +219,7 @@ def _publish(
     (stage.out / CONTENTS_NAME).write_bytes(write_contents(contents))
     if request.is_signed:
         approve_release(stage.out, request.authority, request.issued_at)
-        write_metadata(stage.out / "repo" / "metadata", request.authority, read_contents(stage.out), request.issued_at)
+        publish_at_once(stage.out, request.authority, request.issued_at)
 
 
 def _contents(request: Request, bundles: Sequence[BuiltBundle], chain: Chain) -> Contents:

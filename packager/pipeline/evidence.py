@@ -7,8 +7,8 @@ from datetime import datetime
 from securesystemslib.signer import Signer
 
 from packager.model.errors import KeyMaterialError, SupplyChainError
+from packager.repo.authority import Authority
 from packager.repo.contents import Chain
-from packager.repo.repository import Authority
 from packager.supplychain.chain import LAYOUT_NAME, VerifiedChain, verify_chain
 from packager.supplychain.envelope import verify_previous
 from packager.supplychain.front import read_front, require_made

@@ -13,9 +13,9 @@ from securesystemslib.signer import Key
 from packager.model.errors import SpaceError, SupplyChainError
 from packager.model.policy import KeyPolicy
 from packager.repo.admission import chain_path, role_name
+from packager.repo.authority import Authority
 from packager.repo.contents import TARGETS, Contents, read_contents
 from packager.repo.files import write_once
-from packager.repo.repository import Authority
 from packager.supplychain.chain import VerifiedChain, verify_chain
 from packager.supplychain.sbom import SBOM_NAME, check_sbom, without_sbom
 from packager.supplychain.summary import choose_gate_signers, make_summary

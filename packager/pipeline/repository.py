@@ -6,18 +6,23 @@ from datetime import datetime
 from pathlib import Path
 
 from securesystemslib.signer import Key
+from tuf.api.metadata import Root, Targets
 
+from packager.model.errors import RepositoryError
 from packager.model.policy import KeyPolicy
 from packager.pipeline.bound_chain import verify_chains
 from packager.pipeline.gate import verify_contents
+from packager.repo.authority import Authority
+from packager.repo.ceremony import read_root
 from packager.repo.contents import read_contents
 from packager.repo.in_force import InForce, read_in_force
 from packager.repo.lifetimes import lifetimes
 from packager.repo.online import Online, renew_online
 from packager.repo.proposal import propose
 from packager.repo.publication import Published, publish
-from packager.repo.staged import StagedFile
-from packager.repo.staging_area import stage
+from packager.repo.signing import sign
+from packager.repo.staged import STAGED, StagedFile, parse_file, role_policy
+from packager.repo.staging_area import stage, stage_files
 from packager.vehicle.metadata_store import TrustedMetadata
 
 
@@ -83,6 +88,42 @@ def propose_changes(
         warn_days=warn_days,
     )
     return stage(place.directory, payloads, release_dir, contents, is_replaced=is_replaced)
+
+
+def publish_at_once(directory: Path, authority: Authority, now: datetime) -> Published:
+    """Propose, sign and publish the first release of a repository, where all keys are at hand: a demonstration.
+
+    Args:
+        directory: What a build left; becomes the repository.
+        authority: The signed root, and every key below it.
+        now: Time of issue, UTC, whole seconds.
+
+    Raises:
+        RepositoryError: The release is refused, the root is not the policy's, or a vehicle would refuse the result.
+        SupplyChainError: The release's chain does not hold.
+        KeyMaterialError: A threshold can't be met.
+        SpaceError: A file can't be written.
+    """
+    policy, signers = authority.policy, authority.signers
+    root = read_root(authority.root)
+    known = InForce((root,), root, files={Root.type: authority.root})
+    proposed = propose(policy, authority.keys, known, now, read_contents(directory))
+    if Root.type in proposed:
+        raise RepositoryError(
+            "root.json: its keys or thresholds differ from the policy's",
+            hint="packager repo propose rotates the root of a repository; for a new demo set, make keys anew",
+        )
+    files = {Root.type: parse_file(f"{root.version}.root.json", authority.root)}
+    for role, payload in proposed.items():
+        mine = role_policy(policy, role)
+        assert isinstance(payload, Targets)  # noqa: S101 - the root was looked for above
+        assert mine is not None  # noqa: S101 - the policy has every role that was proposed
+        files[role] = parse_file(f"{payload.version}.{role}.json", sign(role, payload, mine, signers))
+    stage_files(directory, files)
+    place = Place(directory, policy, authority.keys, now, authority.root)
+    published = publish_staged(place, Online(policy, signers, now), allow_demo=True)
+    (directory / STAGED).rmdir()
+    return published
 
 
 def publish_staged(place: Place, online: Online, *, allow_demo: bool = False, dry_run: bool = False) -> Published:

@@ -15,6 +15,7 @@ from packager.bundle.loose import ANY_PROFILE
 from packager.model.errors import VerificationError
 from packager.pipeline.bound_chain import verify_chains
 from packager.pipeline.exported import verify_exported
+from packager.repo.serving import FetchFromDirectory
 from packager.supplychain.chain import VerifiedChain
 from packager.vehicle.errors import ResourceError, UntrustedError
 from packager.vehicle.head import Head, read_head
@@ -25,30 +26,6 @@ from packager.vehicle.targets import CHAIN, BundleTarget, ImageTarget
 
 METADATA: Final = Path("metadata")
 TARGETS: Final = Path("targets")
-
-
-@dataclass(frozen=True, slots=True)
-class DirectoryFetcher:
-    """Gets metadata from a directory; a `packager.vehicle.metadata_store.Fetcher`.
-
-    Attributes:
-        directory: The metadata's.
-    """
-
-    directory: Path
-
-    def fetch(self, path: str, max_bytes: int) -> bytes:
-        """See `Fetcher.fetch`."""
-        try:
-            with (self.directory / path).open("rb") as file:
-                data = file.read(max_bytes + 1)
-        except FileNotFoundError as error:
-            raise NotFoundError(f"{self.directory / path}: is missing") from error
-        except OSError as error:
-            raise ResourceError(f"{self.directory / path}: can't be read: {error.strerror}") from error
-        if len(data) > max_bytes:
-            raise UntrustedError(f"{self.directory / path}: longer than {max_bytes} bytes, expected at most that many")
-        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +109,7 @@ def load_repository(repo: Path, root: bytes, now: datetime) -> TrustedMetadata:
     storage = MemoryStorage()
     initialise(storage, root)
     try:
-        return refresh(storage, DirectoryFetcher(repo / METADATA), now)
+        return refresh(storage, FetchFromDirectory(repo / METADATA), now)
     except NotFoundError as error:
         raise UntrustedError(f"repository {repo}: {error}") from error
 

@@ -52,6 +52,11 @@ class InForce:
         return self.roots[-1] if self.roots else None
 
     @property
+    def is_interrupted(self) -> bool:
+        """Tell whether a publication was killed between the root and the timestamp that goes with it."""
+        return self.vouching is not self.root
+
+    @property
     def targets(self) -> Targets | None:
         """The top-level targets role."""
         return self.roles.get(Targets.type)

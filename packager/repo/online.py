@@ -67,7 +67,7 @@ def renew_online(
             raise RepositoryError(
                 f"{directory}: found nothing published, expected a release", hint="packager repo publish"
             )
-        if in_force.vouching is not in_force.root:
+        if in_force.is_interrupted:
             raise RepositoryError(
                 f"{directory}: a publication was interrupted, so that timestamp and root don't fit",
                 hint="finish it: packager repo publish",

@@ -98,7 +98,7 @@ def publish(
         in_force = read_in_force(directory, anchor)
         staged = read_staged(directory)
         fresh = {role: file for role, file in staged.items() if in_force.files.get(role) != file.data}
-        is_finished = in_force.vouching is in_force.root
+        is_finished = not in_force.is_interrupted
         if not staged and is_finished:
             raise RepositoryError(f"{directory / STAGED}: found nothing to publish", hint="packager repo propose")
         if not fresh and is_finished:  # killed between the timestamp and the end

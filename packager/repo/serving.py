@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from packager.vehicle.errors import ResourceError, UntrustedError
 from packager.vehicle.metadata_store import Fetcher, NotFoundError
@@ -20,14 +21,15 @@ class FetchFromDirectory:
 
     def fetch(self, path: str, max_bytes: int) -> bytes:
         """See `Fetcher.fetch`."""
+        file_path = self.directory / _name(path)
         try:
-            with (self.directory / path).open("rb") as file:
+            with file_path.open("rb") as file:
                 data = file.read(max_bytes + 1)
         except FileNotFoundError as error:
-            raise NotFoundError(f"{self.directory / path}: is missing") from error
+            raise NotFoundError(f"{file_path}: is missing") from error
         except OSError as error:
-            raise ResourceError(f"{self.directory / path}: can't be read: {error.strerror}") from error
-        return _bounded(str(self.directory / path), data, max_bytes)
+            raise ResourceError(f"{file_path}: can't be read: {error.strerror}") from error
+        return _bounded(str(file_path), data, max_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,20 @@ class FetchFromMemory:
 
     def fetch(self, path: str, max_bytes: int) -> bytes:
         """See `Fetcher.fetch`."""
-        if path in self.files:
-            return _bounded(path, self.files[path], max_bytes)
+        name = _name(path)
+        if name in self.files:
+            return _bounded(name, self.files[name], max_bytes)
         if self.beneath is not None:
             return self.beneath.fetch(path, max_bytes)
         raise NotFoundError(f"{path}: is missing")
+
+
+def _name(path: str) -> str:
+    """Return the name of the file that a server would read: vehicles quote the names of roles (CVE-2021-41131)."""
+    name = unquote(path)
+    if "/" in name:
+        raise NotFoundError(f"{path}: is missing; metadata lies in one directory")
+    return name
 
 
 def _bounded(what: str, data: bytes, max_bytes: int) -> bytes:

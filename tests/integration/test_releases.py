@@ -18,12 +18,13 @@ from packager.model.errors import RepositoryError
 from packager.pipeline.build import load_authority
 from packager.pipeline.gate import approve_release
 from packager.repo import targets_set
+from packager.repo.authority import Authority
 from packager.repo.contents import Contents, read_contents
-from packager.repo.repository import Authority, write_metadata
 from packager.vehicle.targets import ImageTarget
 from sample_images.catalogue import CATALOGUE, read_catalogue
 from sample_images.obtaining import obtain
 from sample_images.registry import Registry
+from tests.signed_metadata import write_metadata
 
 PROJECT = Path(__file__).parents[2]
 ISSUED_AT = datetime(2026, 11, 20, tzinfo=UTC)

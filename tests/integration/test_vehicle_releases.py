@@ -18,12 +18,12 @@ from packager.config.release import read_release
 from packager.pipeline.build import load_authority
 from packager.pipeline.gate import approve_release
 from packager.repo.contents import read_contents
-from packager.repo.repository import write_metadata
 from sample_images.car import make_car
 from sample_images.catalogue import CATALOGUE, read_catalogue
 from sample_images.obtaining import obtain
 from sample_images.registry import Registry
 from tests.integration.test_vehicle_update import served
+from tests.signed_metadata import write_metadata
 
 PROJECT = Path(__file__).parents[2]
 FOLDERS = {"DME": "small-engine", "ZGW": "small-gateway", "ACSM": "small-airbag"}

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from packager.repo.repository import load_metadata, write_metadata
 from tests.release_series import DOMAINS, Series, Served, car_reads, fresh_car, make_authority, summaries_of
+from tests.signed_metadata import load_metadata, write_metadata
 
 PREVIOUS: Final = 10
 GOAL_BYTES: Final = 300_000

@@ -9,11 +9,12 @@ import pytest
 from packager.model.errors import SupplyChainError
 from packager.pipeline import bound_chain
 from packager.pipeline.bound_chain import verify_chains
+from packager.repo.authority import Authority
 from packager.repo.contents import Contents
-from packager.repo.repository import Authority, load_metadata, sign_metadata
 from packager.supplychain.chain import VerifiedChain
 from packager.vehicle.identity import Digest
 from tests.release_series import Series, make_authority, proven_by
+from tests.signed_metadata import load_metadata, sign_metadata
 
 SERIES = Series.of(hardware_ids=5, olds=1)
 NOW = SERIES.issued_at(2)

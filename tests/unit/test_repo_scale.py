@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from packager.repo.repository import Authority, load_metadata, write_metadata
+from packager.repo.authority import Authority
 from tests.release_series import DOMAINS, Series, Served, car_reads, fresh_car, make_authority, summaries_of
+from tests.signed_metadata import load_metadata, write_metadata
 
 SERIES = Series.of(hardware_ids=100, olds=5)
 RELEASES = 11

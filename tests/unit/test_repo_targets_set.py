@@ -11,8 +11,8 @@ from tuf.api.metadata import Targets
 from packager.model.errors import RepositoryError
 from packager.model.policy import RolePolicy
 from packager.repo.admission import Standing, role_name, split_role_name
+from packager.repo.authority import Authority
 from packager.repo.contents import Chain, Contents
-from packager.repo.repository import Authority
 from packager.repo.targets_set import BINDING, Payloads, prepare, renew
 from packager.vehicle.head import MIN_HEAD_BYTES, SignedHead
 from packager.vehicle.identity import Digest, ImageId

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,13 +24,12 @@ from tuf.api.metadata import (
 from tuf.ngclient import Updater
 from tuf.ngclient.fetcher import FetcherInterface
 
-from packager.model.errors import KeyMaterialError, RepositoryError, SpaceError
+from packager.model.errors import KeyMaterialError, RepositoryError
 from packager.model.policy import KeyPolicy, RolePolicy
 from packager.repo import targets_set
+from packager.repo.authority import Authority
 from packager.repo.ceremony import prepare_root
 from packager.repo.contents import Chain, Contents
-from packager.repo.files import write_once
-from packager.repo.repository import Authority, load_metadata, sign_metadata, verify_metadata, write_metadata
 from packager.repo.signing import sign
 from packager.vehicle import trust
 from packager.vehicle.delegations import DelegationTree
@@ -41,6 +39,7 @@ from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.metadata_store import MemoryStorage, initialise, refresh
 from packager.vehicle.targets import BundleTarget, ImageTarget, read_target
 from tests.release_series import Served
+from tests.signed_metadata import load_metadata, sign_metadata, verify_metadata, write_metadata
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 POLICY = KeyPolicy(
@@ -297,55 +296,6 @@ def test_chain_files_have_plain_names(authority: Authority, contents: Contents, 
 
 def test_timestamp_is_written_last(tmp_path: Path, authority: Authority, contents: Contents) -> None:
     assert write_metadata(tmp_path, authority, contents, NOW)[-1] == "timestamp.json"
-
-
-@pytest.mark.parametrize("fails_at", range(5))
-def test_no_timestamp_when_any_other_file_fails(
-    tmp_path: Path, authority: Authority, contents: Contents, fails_at: int
-) -> None:
-    count = 0
-
-    def write_new(path: Path, data: bytes, mode: int) -> None:
-        nonlocal count
-        assert not (tmp_path / "timestamp.json").exists()
-        if count == fails_at:
-            raise OSError(28, "No space left on device")
-        count += 1
-        write_once(path, data, mode)
-
-    with pytest.raises(SpaceError, match="No space left"):
-        write_metadata(tmp_path, authority, contents, NOW, write_new=write_new)
-    assert count == fails_at
-    assert not (tmp_path / "timestamp.json").exists()
-    write_metadata(tmp_path, authority, contents, NOW)  # and it can be done again
-
-
-def test_no_timestamp_when_a_file_reads_back_different(
-    tmp_path: Path, authority: Authority, contents: Contents
-) -> None:
-    def write_new(path: Path, data: bytes, mode: int) -> None:
-        write_once(path, data[:-1] + b"?" if path.name == "1.body.7-3.json" else data, mode)
-
-    with pytest.raises(RepositoryError, match=r"a vehicle would refuse it: body\.7-3\.json"):
-        write_metadata(tmp_path, authority, contents, NOW, write_new=write_new)
-    assert not (tmp_path / "timestamp.json").exists()
-
-
-def test_failing_timestamp_leaves_no_timestamp(
-    tmp_path: Path, authority: Authority, contents: Contents, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = os.replace
-
-    def fail(source: str | Path, target: str | Path) -> None:
-        if Path(target).name == "timestamp.json":
-            raise OSError(5, "Input/output error")
-        real(source, target)
-
-    monkeypatch.setattr(os, "replace", fail)
-    monkeypatch.setattr(Path, "replace", lambda self, target: fail(self, target))
-    with pytest.raises(SpaceError, match="Input/output error"):
-        write_metadata(tmp_path, authority, contents, NOW)
-    assert "timestamp.json" not in {path.name.strip(".")[:14] for path in tmp_path.iterdir()}
 
 
 def test_a_published_version_never_changes(tmp_path: Path, authority: Authority, contents: Contents) -> None:

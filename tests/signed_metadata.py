@@ -1,23 +1,19 @@
-"""Writes the metadata of a TUF repository, in the order in which a client may come by at any moment: timestamp last.
+"""All metadata of a release signed in memory by somebody who has every key: what proposing, signing and publishing must come to."""
 
-Signing keys come in as signers; a machine that has none can still prepare and check what others sign (`targets_set`).
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from securesystemslib.signer import Signer
-from tuf.api.metadata import Key, MetaFile, Snapshot, Targets, Timestamp
+from tuf.api.metadata import MetaFile, Snapshot, Targets, Timestamp
 
 from packager.model.errors import RepositoryError, SpaceError
-from packager.model.policy import KeyPolicy
 from packager.repo.admission import Standing, split_role_name
+from packager.repo.authority import Authority
 from packager.repo.ceremony import read_root
 from packager.repo.contents import Contents
 from packager.repo.files import write_once
+from packager.repo.serving import FetchFromMemory
 from packager.repo.signing import expiry, sign
 from packager.repo.targets_set import prepare
 from packager.vehicle import trust
@@ -31,23 +27,6 @@ TIMESTAMP_NAME: Final = "timestamp.json"
 _FILE_MODE: Final = 0o644
 _BEFORE_ALL: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """A time at which nothing has expired."""
-
-
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """Who may sign, and what is needed to do it here.
-
-    Attributes:
-        policy: Roles, thresholds, life times.
-        keys: Every public key of the policy, by name.
-        signers: The private keys at hand, by name.
-        root: The signed root, which is copied; empty where no metadata is signed.
-    """
-
-    policy: KeyPolicy
-    keys: Mapping[str, Key]
-    signers: Mapping[str, Signer]
-    root: bytes
 
 
 def sign_metadata(
@@ -120,7 +99,7 @@ def load_metadata(files: Mapping[str, bytes], root: bytes, now: datetime) -> Tru
     storage = MemoryStorage()
     try:
         initialise(storage, root)
-        return refresh(storage, _Files(files), now)
+        return refresh(storage, FetchFromMemory(files), now)
     except (UntrustedError, NotFoundError) as error:
         raise _refused(error) from error
 
@@ -150,8 +129,6 @@ def write_metadata(
     authority: Authority,
     contents: Contents,
     issued_at: datetime,
-    *,
-    write_new: Callable[[Path, bytes, int], None] = write_once,
 ) -> tuple[str, ...]:
     """Sign the metadata of a release and add it to a repository, the timestamp last and only after all else was read back and verified.
 
@@ -160,7 +137,6 @@ def write_metadata(
         authority: Who signs.
         contents: What is signed.
         issued_at: UTC, whole seconds.
-        write_new: Writes one versioned file, which must not exist; for tests.
 
     Returns:
         Names of the files, in the order written.
@@ -183,7 +159,7 @@ def write_metadata(
         directory.mkdir(parents=True, exist_ok=True)
         for name, data in versioned.items():
             if name not in before:
-                write_new(directory / name, data, _FILE_MODE)
+                write_once(directory / name, data, _FILE_MODE)
         written = {path.name: path.read_bytes() for path in directory.glob("*.json")}
         verify_metadata({**written, TIMESTAMP_NAME: files[TIMESTAMP_NAME]}, authority.root, issued_at)
         write_atomically(directory / TIMESTAMP_NAME, files[TIMESTAMP_NAME])
@@ -230,17 +206,3 @@ def _refused(error: Exception) -> RepositoryError:
 
 def _describe(data: bytes, version: int) -> MetaFile:
     return MetaFile(version, len(data), {SHA256: Digest.of(data).hex})
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """Serves metadata from memory; a `packager.vehicle.metadata_store.Fetcher`."""
-
-    files: Mapping[str, bytes]
-
-    def fetch(self, path: str, max_bytes: int) -> bytes:
-        if path not in self.files:
-            raise NotFoundError(f"{path}: is missing")
-        if len(self.files[path]) > max_bytes:
-            raise UntrustedError(f"{path}: found {len(self.files[path])} bytes, expected at most {max_bytes}")
-        return self.files[path]
