@@ -13,7 +13,8 @@ The outer ring adds trust and transport, with `tuf`, `securesystemslib`, `crypto
 - `trust`, `trust_policy`, `signatures`, `delegations`, `metadata_json`, `metadata_store`: TUF metadata;
 - `summary`, `clearance`: what the release gate says of a supply chain, and that nothing is installed without;
 - `fetch`, `connections`, `speed`: HTTP, and servers that are too slow;
-- `home`, `clock`, `state`, `selection`, `preflight`, `preparation`, `repair`, `install`: the update of a whole vehicle;
+- `home`, `clock`, `state`, `selection`, `inventory`, `preflight`, `preparation`, `repair`, `completion`, `activation`, `install`:
+  the update of a whole vehicle;
 - `cli`, `cli_output`, `cli_reports`: the program `packager-vehicle`;
 - `plain`, `cli_plain`: the same program as a client of any TUF repository.
 
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from packager.vehicle.head import SignedHead, read_head
     from packager.vehicle.home import open_home
     from packager.vehicle.identity import Digest
-    from packager.vehicle.install import status, update
+    from packager.vehicle.install import update
+    from packager.vehicle.inventory import status
     from packager.vehicle.profile import UpdateProfile
     from packager.vehicle.pull import apply_stream
     from packager.vehicle.storage import FileOnDisk
@@ -69,7 +71,7 @@ _MODULES: Final = {
     "apply_stream": "pull",
     "open_home": "home",
     "read_head": "head",
-    "status": "install",
+    "status": "inventory",
     "update": "install",
 }
 

@@ -28,7 +28,8 @@ from packager.vehicle.errors import (
 )
 from packager.vehicle.fetch import HttpFetcher, check_url
 from packager.vehicle.home import ConfigurationError, VehicleHome, open_home
-from packager.vehicle.install import check, refresh_home, status, update
+from packager.vehicle.install import check, refresh_home, tidy, update
+from packager.vehicle.inventory import status
 from packager.vehicle.metadata_store import initialise
 from packager.vehicle.speed import SpeedMeter
 from packager.vehicle.targets import ImageTarget
@@ -194,6 +195,7 @@ def _refresh(call: _Call) -> None:
             counter = None if newest is None else newest.release_counter
             output.item("ecu", name=ecu.name, hardware_id=ecu.hardware_id, version=version, release_counter=counter)
             rows.append((ecu.name, ecu.hardware_id, version or "-", "-" if counter is None else str(counter)))
+        tidy(home, trusted)
     output.table(("ECU", "hardware", "offered", "counter"), rows)
     output.line(
         f"metadata: root {trusted.root.version}, timestamp {trusted.timestamp.version}, "

@@ -6,7 +6,8 @@ from typing import Any, Final
 from packager.vehicle.cli_output import Output
 from packager.vehicle.home import VehicleHome
 from packager.vehicle.identity import ImageId
-from packager.vehicle.install import SPARE_SPACE_BYTES, EcuStatus, UpdateReport
+from packager.vehicle.install import SPARE_SPACE_BYTES, CheckReport, UpdateReport
+from packager.vehicle.inventory import EcuStatus
 from packager.vehicle.preflight import Forecast
 from packager.vehicle.preparation import EcuUpdate
 from packager.vehicle.targets import BundleTarget
@@ -35,8 +36,9 @@ def show_status(output: Output, home: VehicleHome, found: Sequence[EcuStatus]) -
     output.summary(vin=home.configuration.vin, ecus=len(found))
 
 
-def show_check(output: Output, home: VehicleHome, found: Sequence[Forecast]) -> None:
+def show_check(output: Output, home: VehicleHome, report: CheckReport) -> None:
     """Show what an update would download and need."""
+    found = report.ecus
     for entry in found:
         image = entry.offer.image
         output.item(
@@ -71,6 +73,8 @@ def show_check(output: Output, home: VehicleHome, found: Sequence[Forecast]) -> 
     problems = sum(bool(entry.problem) for entry in found)
     if problems:
         output.line(f"{problems} of {len(found)} ECUs can't be updated")
+    if report.clock_note:
+        output.line(f"clock: {report.clock_note}")
     output.summary(
         vin=home.configuration.vin,
         ecus=len(found),
@@ -79,6 +83,7 @@ def show_check(output: Output, home: VehicleHome, found: Sequence[Forecast]) -> 
         needed_bytes=needed_bytes,
         free_bytes=free_bytes,
         enough_space=free_bytes >= needed_bytes,
+        clock=report.clock_note or None,
         **{f"seconds_at_{rate}_mbit_per_s": seconds[rate] for rate in _RATES_MBIT_PER_S},
     )
 

@@ -96,6 +96,10 @@ class DelegationTree:
         roles = [self._top.content, *self.roles(superseded=superseded).values()]
         return self._read_all(path for role in roles for path in role.targets)
 
+    def loaded(self) -> set[str]:
+        """Return the names of the delegated roles that were needed so far."""
+        return {name for _, name in self._loaded}
+
     def responsible(self, path: str) -> str | None:
         """Return the name of the first role that the top-level role delegates `path` to, None if there is none."""
         return next((role.name for role in self._top.responsible(path)), None)

@@ -2,7 +2,8 @@
 
 An active slot is written only if its ECU has no other one, and only after all spare slots are prepared. Until the one atomic write at the
 end the car boots what it booted before, but for ECUs that are being overwritten: the state says that these must not be started, and the
-next run goes on with them first. What was prepared stays, so that nothing is downloaded again. Memory does not depend on image size.
+next run goes on with them first, even if metadata has expired since (`completion`). What was prepared stays, so that nothing is downloaded
+again. Memory does not depend on image size.
 """
 
 import contextlib
@@ -10,48 +11,27 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
+from packager.vehicle.activation import activate
 from packager.vehicle.clearance import Clearance
-from packager.vehicle.clock import check_time
-from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceError, UntrustedError, VehicleError
+from packager.vehicle.clock import ClockError, check_time
+from packager.vehicle.completion import finish_begun, finish_superseded, is_newer_offered, targets_of_begun
+from packager.vehicle.errors import IncompatibleError, ResourceError, UntrustedError, VehicleError
 from packager.vehicle.fetch import BundleSource
 from packager.vehicle.home import Ecu, VehicleHome
-from packager.vehicle.identity import ImageId
-from packager.vehicle.metadata_store import Fetcher, NotFoundError, TrustedMetadata, read_stored, refresh
+from packager.vehicle.metadata_store import Fetcher, TrustedMetadata, refresh, remove_unneeded
 from packager.vehicle.preflight import Forecast, forecast, target_slot
 from packager.vehicle.preparation import EcuUpdate, OnProgress, prepare
 from packager.vehicle.selection import Offer, go_on, select
 from packager.vehicle.speed import Speed
-from packager.vehicle.state import Begun, EcuState
-from packager.vehicle.targets import BundleTarget, ImageTarget, bundle_path
+from packager.vehicle.state import EcuState
 from packager.vehicle.trust import ExpiredError
 
 _LOG: Final = logging.getLogger(__name__)
 SPARE_SPACE_BYTES: Final = 1 << 20
 """Kept free for metadata, journals and state."""
-
-
-@dataclass(frozen=True, slots=True)
-class EcuStatus:
-    """What an ECU has.
-
-    Attributes:
-        ecu: The ECU.
-        state: Active slot and highest release counter.
-        installed: What the active slot holds; None for nothing.
-        version: Version of that image if stored metadata knows it.
-        is_interrupted: Whether an update was begun and not ended.
-        is_startable: Whether its active slot holds a whole image: False while an in-place update is half done.
-    """
-
-    ecu: Ecu
-    state: EcuState
-    installed: ImageId | None
-    version: str | None
-    is_interrupted: bool
-    is_startable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +53,17 @@ class UpdateReport:
     speed: Speed = field(default_factory=Speed)
 
 
-def status(home: VehicleHome) -> list[EcuStatus]:
-    """Tell what every ECU has, without the network.
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What an update would do.
 
-    Raises:
-        ResourceError: A slot or the state can't be read.
+    Attributes:
+        ecus: One entry per ECU in the order of ``vehicle.toml``.
+        clock_note: What is to be reported of the clock; empty if it is plausible.
     """
-    states = home.read_state()
-    trusted = None
-    with contextlib.suppress(VehicleError):  # versions are for people; nothing depends on them, nor on their expiry
-        trusted = read_stored(home.metadata, datetime.min.replace(tzinfo=UTC))
-    found = []
-    for ecu in home.configuration.ecus:
-        state = states.get(ecu.name, EcuState())
-        installed = home.identify(ecu, state.slot)
-        is_interrupted = home.files.length(home.journal_name(ecu)) is not None
-        version = _known_version(trusted, ecu, installed)
-        found.append(EcuStatus(ecu, state, installed, version, is_interrupted, state.begun is None))
-    return found
+
+    ecus: tuple[Forecast, ...]
+    clock_note: str = ""
 
 
 def refresh_home(home: VehicleHome, metadata: Fetcher, clock: datetime) -> tuple[TrustedMetadata, str]:
@@ -151,34 +124,38 @@ def update(
         ResourceError: Space or the file system falls short.
         TemporaryError: The repository can't be read now, or another updater is at work.
         CancelledError: `cancelled` said so; the next update goes on from there.
-        In each case no ECU switches.
+        In each case no ECU switches, but for those that were being overwritten since an earlier update and could be finished.
     """
     start_s = clock_s()
     with home.lock():
         counting = _CountingFetcher(metadata)
-        trusted, clock_note = refresh_home(home, counting, now)
-        _LOG.info("metadata is trusted, %d bytes read", counting.read_bytes)
 
         def do(offer: Offer, state: EcuState) -> EcuUpdate:
             with _named(offer.ecu):
                 return prepare(home, offer, state, bundles, workers, on_progress, clock_s, cancelled)
 
-        finished = _finish_begun(home, trusted, do)
-        states = _states(home)
-        offers = [_offer(home, ecu, states[ecu.name], trusted) for ecu in home.configuration.ecus]
-        clearance = Clearance(trusted, bundles, is_required=home.configuration.is_evidence_required)
-        _clear(clearance, offers, states)
+        try:
+            trusted, clock_note = refresh_home(home, counting, now)
+            _LOG.info("metadata is trusted, %d bytes read", counting.read_bytes)
+            finished = finish_superseded(home, trusted, do)
+            states = _states(home)
+            offers = [_offer(home, ecu, states[ecu.name], trusted) for ecu in home.configuration.ecus]
+            clearance = Clearance(trusted, bundles, is_required=home.configuration.is_evidence_required)
+            _clear(clearance, offers, states)
+        except (UntrustedError, IncompatibleError, ClockError) as error:
+            raise type(error)("; ".join([str(error), *finish_begun(home, do)])) from error
         _check_space(home, offers, states)
         done = {}
         for offer in sorted(offers, key=lambda offer: not offer.ecu.profile.spare_slot):
             done[offer.ecu.name] = _joined(finished.get(offer.ecu.name), do(offer, states[offer.ecu.name]))
-        _switch(home, offers)
+        activate(home, offers)
+        tidy(home, trusted)
     ecus = tuple(done[ecu.name] for ecu in home.configuration.ecus)
     read_bytes = counting.read_bytes + clearance.read_bytes
     return UpdateReport(ecus, read_bytes, clock_s() - start_s, clock_note)
 
 
-def check(home: VehicleHome, metadata: Fetcher, bundles: BundleSource, now: datetime) -> list[Forecast]:
+def check(home: VehicleHome, metadata: Fetcher, bundles: BundleSource, now: datetime) -> CheckReport:
     """Tell for every ECU, beforehand, what an update would download and need; changes nothing but metadata.
 
     Args:
@@ -194,7 +171,7 @@ def check(home: VehicleHome, metadata: Fetcher, bundles: BundleSource, now: date
         TemporaryError: The repository can't be read now, or another updater is at work.
     """
     with home.lock():
-        trusted, _ = refresh_home(home, metadata, now)
+        trusted, clock_note = refresh_home(home, metadata, now)
         states = _states(home)
         clearance = Clearance(trusted, bundles, is_required=home.configuration.is_evidence_required)
         found = []
@@ -209,57 +186,27 @@ def check(home: VehicleHome, metadata: Fetcher, bundles: BundleSource, now: date
             _clear(clearance, [offer], states)
             with _named(ecu):
                 found.append(forecast(home, offer, states[ecu.name], bundles))
-    return found
+        tidy(home, trusted)
+    return CheckReport(tuple(found), clock_note)
+
+
+def tidy(home: VehicleHome, trusted: TrustedMetadata) -> None:
+    """Remove metadata that no ECU needs any more, once that of all ECUs was read; while an in-place update is half done, nothing.
+
+    Args:
+        home: The vehicle, locked.
+        trusted: The metadata, from which the targets of every ECU's hardware were read.
+
+    Raises:
+        ResourceError: The home failed.
+    """
+    if all(state.begun is None for state in home.read_state().values()):
+        remove_unneeded(home.metadata, trusted)
 
 
 def _states(home: VehicleHome) -> dict[str, EcuState]:
     known = home.read_state()
     return {ecu.name: known.get(ecu.name, EcuState()) for ecu in home.configuration.ecus}
-
-
-def _finish_begun(
-    home: VehicleHome, trusted: TrustedMetadata, do: Callable[[Offer, EcuState], EcuUpdate]
-) -> dict[str, EcuUpdate]:
-    """Finish in-place updates that were begun to an image that is no longer the newest: they can only go forward.
-
-    Where that can't be done any more, because the bundle is gone or the half-old image is beyond repair, the newest image will be
-    installed by its full bundle instead, which needs no old image.
-    """
-    finished = {}
-    for ecu in home.configuration.ecus:
-        state = home.read_state().get(ecu.name, EcuState())
-        if state.begun is None:
-            continue
-        targets = trusted.delegations.of_hardware(ecu.hardware_id)
-        if _is_newer_offered(state.begun, targets):
-            offer = go_on(ecu, state.begun, _of_begun(trusted, state.begun))
-            try:
-                finished[ecu.name] = replace(do(offer, state), note=f"finished {state.begun.bundle.version} first")
-            except (NotFoundError, IncompatibleError, CorruptError) as error:
-                note = f"what was begun can't be finished: {error}"
-                _LOG.warning("ECU %s: %s", ecu.name, note)
-                finished[ecu.name] = EcuUpdate(offer, None, 0, 0.0, note)
-            else:
-                _switch(home, [offer])
-    return finished
-
-
-def _is_newer_offered(begun: Begun, targets: Sequence[ImageTarget | BundleTarget]) -> bool:
-    return any(isinstance(t, ImageTarget) and t.release_counter > begun.image.release_counter for t in targets)
-
-
-def _of_begun(trusted: TrustedMetadata, begun: Begun) -> list[ImageTarget | BundleTarget]:
-    """Return image and full bundle of what was begun; by their paths, as the newest release lists others."""
-    found = []
-    try:
-        for path in (begun.image.path, bundle_path(begun.bundle.hardware_id, begun.bundle.version, None)):
-            target = trusted.delegations.read(path)
-            if target is not None:
-                found.append(target)
-    except (UntrustedError, NotFoundError) as error:  # an old release may have expired; the bundle itself is remembered
-        _LOG.warning("%s: nothing but the bundle that was begun is at hand: %s", begun.image.path, error)
-        return []
-    return found
 
 
 def _joined(first: EcuUpdate | None, second: EcuUpdate) -> EcuUpdate:
@@ -281,8 +228,8 @@ def _offer(home: VehicleHome, ecu: Ecu, state: EcuState, trusted: TrustedMetadat
         begun = state.begun
         if begun is None:
             return select(ecu, home.identify(ecu, state.slot), state, targets)
-        if not _is_newer_offered(begun, targets):
-            return go_on(ecu, begun, _of_begun(trusted, begun))
+        if not is_newer_offered(begun, targets):
+            return go_on(ecu, begun, targets_of_begun(trusted, begun))
         return replace(select(ecu, None, state, targets), note="the slot is half overwritten")
 
 
@@ -306,37 +253,6 @@ def _check_space(home: VehicleHome, offers: list[Offer], states: Mapping[str, Ec
     free_bytes = home.free_bytes()
     if any(offer.bundles for offer in offers) and free_bytes < needed_bytes:
         raise ResourceError(f"{home.root}: {free_bytes} bytes free, the update needs {needed_bytes}; make room")
-
-
-def _switch(home: VehicleHome, offers: list[Offer]) -> None:
-    """Make all prepared slots active with one write; remember release counters of images that are installed already, too."""
-    before = home.read_state()
-    after = dict(before)
-    for offer in offers:
-        if offer.image is None:
-            continue
-        state = before.get(offer.ecu.name, EcuState())
-        slot = target_slot(offer.ecu, state) if offer.bundles else state.slot
-        counter = max(state.release_counter, offer.image.release_counter)
-        after[offer.ecu.name] = EcuState(slot, counter, offer.image.image)
-    if after != before:
-        home.write_state(after)
-        _LOG.info(
-            "switched: %s", ", ".join(offer.ecu.name for offer in offers if offer.bundles) or "release counters only"
-        )
-    for offer in offers:  # of all ECUs: a cut between switch and this must not leave one for ever
-        home.files.remove(home.journal_name(offer.ecu))
-        if not offer.ecu.profile.spare_slot:
-            home.files.remove(home.scratch_name(offer.ecu))
-
-
-def _known_version(trusted: TrustedMetadata | None, ecu: Ecu, installed: ImageId | None) -> str | None:
-    if trusted is not None:
-        with contextlib.suppress(VehicleError):
-            for target in trusted.delegations.of_hardware(ecu.hardware_id):
-                if isinstance(target, ImageTarget) and target.image == installed:
-                    return target.version
-    return None
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from packager.vehicle import trust
 from packager.vehicle.delegations import DelegationTree
 from packager.vehicle.errors import TemporaryError, UntrustedError
 from packager.vehicle.identity import SHA256, Digest
+from packager.vehicle.storage import TooLongError
 from packager.vehicle.trust_policy import STRICT, TrustPolicy
 
 ROOT: Final = "root.json"
@@ -48,13 +49,20 @@ class MetadataStorage(Protocol):
     """Keeps verified metadata; `packager.vehicle.storage.DirectoryStorage` is one."""
 
     def read(self, name: str, max_bytes: int) -> bytes | None:
-        """Return a file's content, None if there is none."""
+        """Return a file's content, None if there is none.
+
+        Raises:
+            TooLongError: Longer than `max_bytes`.
+        """
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a file atomically."""
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
+
+    def names(self) -> list[str]:
+        """Return the names of all files, in order."""
 
 
 class MemoryStorage:
@@ -66,7 +74,9 @@ class MemoryStorage:
     def read(self, name: str, max_bytes: int) -> bytes | None:
         """See `MetadataStorage.read`."""
         data = self.files.get(name)
-        return None if data is None or len(data) > max_bytes else data
+        if data is not None and len(data) > max_bytes:
+            raise TooLongError(f"{name}: longer than {max_bytes} bytes")
+        return data
 
     def replace(self, name: str, data: bytes) -> None:
         """See `MetadataStorage.replace`."""
@@ -75,6 +85,10 @@ class MemoryStorage:
     def remove(self, name: str) -> None:
         """See `MetadataStorage.remove`."""
         self.files.pop(name, None)
+
+    def names(self) -> list[str]:
+        """See `MetadataStorage.names`."""
+        return sorted(self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +117,7 @@ def initialise(storage: MetadataStorage, data: bytes, policy: TrustPolicy = STRI
         UntrustedError: It does not hold by itself, or another one is trusted already.
     """
     root = trust.read_root(data, policy)
-    stored = storage.read(ROOT, trust.MAX_ROOT_BYTES)
+    stored = _read(storage, ROOT, trust.MAX_ROOT_BYTES)
     if stored is None:
         storage.replace(ROOT, data)
     elif stored != data:
@@ -157,8 +171,8 @@ def read_stored(storage: MetadataStorage, now: datetime) -> TrustedMetadata:
         NotFoundError: A role was never fetched.
     """
     root = read_stored_root(storage)
-    timestamp_data = storage.read(TIMESTAMP, trust.MAX_TIMESTAMP_BYTES)
-    snapshot_data = storage.read(SNAPSHOT, trust.MAX_SNAPSHOT_BYTES)
+    timestamp_data = _read(storage, TIMESTAMP, trust.MAX_TIMESTAMP_BYTES)
+    snapshot_data = _read(storage, SNAPSHOT, trust.MAX_SNAPSHOT_BYTES)
     if timestamp_data is None or snapshot_data is None:
         raise UntrustedError("metadata: no refresh was made yet; run refresh")
     timestamp = trust.read_timestamp(timestamp_data, root, None, now)
@@ -168,13 +182,33 @@ def read_stored(storage: MetadataStorage, now: datetime) -> TrustedMetadata:
     return _trusted(files, root, timestamp, snapshot, targets, now)
 
 
+def remove_unneeded(storage: MetadataStorage, trusted: TrustedMetadata) -> None:
+    """Remove the files of roles that `trusted` was not asked for: superseded by a newer release, dropped, or of other hardware.
+
+    Rollback protection loses nothing: the snapshot stays, and tells the version and hash of every role. Should a role be needed after
+    all, it is fetched again and must be the one that is listed. Whatever a power cut leaves over goes the next time.
+
+    Args:
+        storage: Where `refresh` has put the very metadata.
+        trusted: Metadata that holds, from which everything was read that the vehicle needs.
+
+    Raises:
+        ResourceError: The storage failed.
+    """
+    needed = {ROOT, TIMESTAMP, SNAPSHOT, *map(_file_name, (Targets.type, *trusted.delegations.loaded()))}
+    for name in storage.names():
+        is_left_over = name.startswith(".")  # by a power cut, before its name was given
+        if name not in needed and (is_left_over or name.endswith(".json")):
+            storage.remove(name)
+
+
 def read_stored_root(storage: MetadataStorage, policy: TrustPolicy = STRICT) -> Root:
     """Return the trusted root.
 
     Raises:
         UntrustedError: There is none.
     """
-    data = storage.read(ROOT, trust.MAX_ROOT_BYTES)
+    data = _read(storage, ROOT, trust.MAX_ROOT_BYTES)
     if data is None:
         raise UntrustedError("root.json: no root is trusted yet; run init with the root of the repository")
     return trust.read_root(data, policy)
@@ -195,7 +229,7 @@ class _Files:
 
     def get(self, name: str, meta: MetaFile, max_bytes: int, verify: Callable[[bytes], T]) -> T:
         """Return the file `name` as `verify` returns it."""
-        stored = self._storage.read(name, trust.MAX_TARGETS_BYTES)
+        stored = _read(self._storage, name, trust.MAX_TARGETS_BYTES)
         if stored is not None:
             if (
                 not self.policy.requires_length_and_hash
@@ -214,16 +248,16 @@ class _Files:
         return verified
 
     def get_role(self, role: str, snapshot: Snapshot, verify: Callable[[bytes], Targets]) -> Targets:
-        """Return a targets role that the snapshot lists. Its name is quoted: it goes into a path and a URL (CVE-2021-41131)."""
+        """Return a targets role that the snapshot lists."""
         meta = trust.listed_role(snapshot, role)
         max_bytes = trust.role_length_bytes(snapshot, role, self.policy)
-        return self.get(f"{quote(role, safe='')}.json", meta, max_bytes, verify)
+        return self.get(_file_name(role), meta, max_bytes, verify)
 
     def keep(self, name: str, data: bytes) -> None:
         """Store a verified file, or remember it until `commit`."""
         if not self._is_committed:
             self._waiting.append((name, data))
-        elif self._fetcher is not None and self._storage.read(name, trust.MAX_TARGETS_BYTES) != data:
+        elif self._fetcher is not None and _read(self._storage, name, trust.MAX_TARGETS_BYTES) != data:
             self._storage.replace(name, data)
 
     def commit(self) -> None:
@@ -269,14 +303,27 @@ def _follow_roots(storage: MetadataStorage, fetcher: Fetcher, root: Root, policy
 
 def _stored_timestamp(storage: MetadataStorage, root: Root, policy: TrustPolicy) -> Timestamp | None:
     """Return the stored timestamp if the root still vouches for it; after a rotation of its keys it does not."""
-    data = storage.read(TIMESTAMP, trust.MAX_TIMESTAMP_BYTES)
+    data = _read(storage, TIMESTAMP, trust.MAX_TIMESTAMP_BYTES)
     with contextlib.suppress(UntrustedError):
         return None if data is None else trust.read_stored_timestamp(data, root, policy)
     return None
 
 
 def _stored_snapshot(storage: MetadataStorage, root: Root, policy: TrustPolicy) -> Snapshot | None:
-    data = storage.read(SNAPSHOT, trust.MAX_SNAPSHOT_BYTES)
+    data = _read(storage, SNAPSHOT, trust.MAX_SNAPSHOT_BYTES)
     with contextlib.suppress(UntrustedError):
         return None if data is None else trust.read_stored_snapshot(data, root, policy)
     return None
+
+
+def _file_name(role: str) -> str:
+    """Return a role's file name. It is quoted: it goes into a path and a URL (CVE-2021-41131)."""
+    return f"{quote(role, safe='')}.json"
+
+
+def _read(storage: MetadataStorage, name: str, max_bytes: int) -> bytes | None:
+    """Return a stored file. One that is too long was damaged: nothing is returned that could hold, so that it is replaced as others are."""
+    try:
+        return storage.read(name, max_bytes)
+    except TooLongError:
+        return b""

@@ -13,6 +13,10 @@ from typing import Protocol, Self
 from packager.vehicle.errors import IncompatibleError, ResourceError
 
 
+class TooLongError(ResourceError):
+    """A stored file is longer than it may be."""
+
+
 class StoredFile(Protocol):
     """Random access to one file or partition of a fixed length.
 
@@ -59,7 +63,8 @@ class Storage(Protocol):
         """Return a small file's content, None if there is none.
 
         Raises:
-            ResourceError: Longer than `max_bytes`, or unreadable.
+            TooLongError: Longer than `max_bytes`.
+            ResourceError: Unreadable.
         """
 
     def replace(self, name: str, data: bytes) -> None:
@@ -197,7 +202,7 @@ class DirectoryStorage:
         except OSError as error:
             raise ResourceError(f"{self._root / name}: can't be read: {error.strerror}") from error
         if len(data) > max_bytes:
-            raise ResourceError(f"{self._root / name}: longer than {max_bytes} bytes")
+            raise TooLongError(f"{self._root / name}: longer than {max_bytes} bytes")
         return data
 
     def replace(self, name: str, data: bytes) -> None:
@@ -210,6 +215,17 @@ class DirectoryStorage:
             (self._root / name).unlink(missing_ok=True)
         except OSError as error:
             raise ResourceError(f"{self._root / name}: can't be removed: {error.strerror}") from error
+
+    def names(self) -> list[str]:
+        """Return the names of all files right in the directory, in order.
+
+        Raises:
+            ResourceError: It can't be read.
+        """
+        try:
+            return sorted(path.name for path in self._root.iterdir() if path.is_file())
+        except OSError as error:
+            raise ResourceError(f"{self._root}: can't be listed: {error.strerror}") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -15,7 +15,7 @@ from packager.bundle.forms import Means, Place, raw_form
 from packager.bundle.writer import CodedBlock
 from packager.vehicle.errors import CorruptError, TemporaryError, UntrustedError, VehicleError
 from packager.vehicle.identity import Digest
-from packager.vehicle.install import status
+from packager.vehicle.inventory import status
 from packager.vehicle.manifest import Op
 from packager.vehicle.metadata_store import NotFoundError
 from packager.vehicle.profile import Coder

@@ -9,7 +9,7 @@ import pytest
 from packager.vehicle.errors import CorruptError, TemporaryError, UntrustedError
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.inplace import InPlaceSlot
-from packager.vehicle.install import status
+from packager.vehicle.inventory import status
 from packager.vehicle.manifest import MAX_RELEASE_COUNTER
 from packager.vehicle.trust import ExpiredError
 from tests.attacks.scene import (
@@ -28,6 +28,8 @@ from tests.vehicle_car import IN_PLACE, Car, repository_with
 
 DELEGATED = [f"metadata/{name}.json" for name in ("timestamp", "snapshot", "targets", "body")]
 AFTER = NOW + timedelta(days=60)
+FINISHED = ["slots/DSC/a", "slots/DSC/scratch", "state/DSC.journal", "state/active.json"]
+"""What changes when the DSC, which has no spare slot, is finished."""
 
 
 @pytest.fixture
@@ -233,7 +235,7 @@ def test_attack_44_metadata_expires_between_preparation_and_switch(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("packager.vehicle.install._switch", stop)
+        patch.setattr("packager.vehicle.install.activate", stop)
         with pytest.raises(KeyboardInterrupt):
             scene.update()
     assert scene.car.slot("BDC", "b") == NEW
@@ -258,8 +260,46 @@ def test_attack_44_metadata_expires_between_installation_and_start(scene: Scene)
 def test_attack_44_metadata_expires_while_an_image_is_half_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The unit must not be started; the car says so, refuses the expired, and ends the update when there is something valid again."""
-    repository, car = _two(tmp_path, spare=False)
+    """A unit that can't be started is worth nothing to anybody: it gets what was verified when it was begun, and only it."""
+    scene = _half_overwritten(tmp_path, monkeypatch)
+    car = scene.car
+    scene.refused(
+        ExpiredError,
+        r"timestamp.json version 1: expired.*; ECU DSC: version 2, begun before, was finished",
+        now=AFTER,
+        may_change=FINISHED,
+    )
+    assert (car.active("DSC"), car.active("BDC")) == (NEW_DSC, OLD)
+    assert [(entry.is_startable, entry.is_interrupted) for entry in status(car.home)] == [(True, True), (True, False)]
+    scene.refused(ExpiredError, r"timestamp.json version 1: expired at [^;]*$", now=AFTER)
+    _renew(scene)
+    scene.accepted(NEW, now=AFTER)
+    assert car.slot("DSC") == NEW_DSC
+
+
+def test_attack_44_something_else_is_served_for_what_was_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expired metadata opens no way for another image: the state holds the signed identities of bundle and image."""
+    scene = _half_overwritten(tmp_path, monkeypatch)
+    half = scene.car.slot("DSC")
+    honest = dict(scene.repository.contents)
+    evil = make_bundle("dsc", "2", 2, None, EVIL, profile=IN_PLACE)
+    scene.repository.contents.update({path: evil.data for path in honest if path.startswith("dsc/")})
+    scene.refused(
+        ExpiredError,
+        r"timestamp.json version 1: expired.*; version 2, begun before, can't be finished now: ECU DSC: ",
+        now=AFTER,
+    )
+    assert scene.car.slot("DSC") == half
+    assert [entry.is_startable for entry in status(scene.car.home)] == [True, False]
+    scene.repository.contents.update(honest)
+    _renew(scene)
+    scene.accepted(NEW, now=AFTER)
+    assert scene.car.slot("DSC") == NEW_DSC
+
+
+def _half_overwritten(root: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """Return a car whose DSC has no spare slot and is half overwritten; its BDC has everything in its spare slot, not switched."""
+    repository, car = _two(root, spare=False)
 
     def stop(_: InPlaceSlot, position: int, output_bytes: int) -> None:
         if position == 2:
@@ -270,14 +310,9 @@ def test_attack_44_metadata_expires_while_an_image_is_half_overwritten(
         with pytest.raises(KeyboardInterrupt):
             car.update()
     assert car.slot("DSC") not in (OLD_DSC, NEW_DSC)
-    scene = Scene(tmp_path / "other")
-    scene.car, scene.repository = car, repository
-    scene.refused(ExpiredError, r"timestamp.json version 1: expired", now=AFTER)
-    assert [entry.is_startable for entry in status(car.home)] == [True, False]
-    _renew(scene)
-    scene.accepted(NEW, now=AFTER)
-    assert car.slot("DSC") == NEW_DSC
-    assert [entry.is_startable for entry in status(car.home)] == [True, True]
+    scene = Scene(root / "other")
+    scene.root, scene.car, scene.repository = root, car, repository
+    return scene
 
 
 # 45: outdated media

@@ -17,7 +17,7 @@ from packager.bundle.writer import CodedBlock, Identity, write_bundle
 from packager.vehicle.errors import CorruptError, IncompatibleError, UntrustedError, VehicleError
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.inplace import InPlaceSlot
-from packager.vehicle.install import status
+from packager.vehicle.inventory import status
 from packager.vehicle.manifest import Op
 from packager.vehicle.profile import Coder
 from packager.vehicle.segments import Segment

@@ -11,7 +11,7 @@ import pytest
 from packager.vehicle.errors import ResourceError
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.inplace import InPlaceSlot
-from packager.vehicle.install import status
+from packager.vehicle.inventory import status
 from packager.vehicle.state import EcuState
 from tests.repository_simulator import BLOCK_BYTES, RepositorySimulator
 from tests.vehicle_car import IN_PLACE, Car, edited, image, repository_with

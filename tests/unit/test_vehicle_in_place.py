@@ -9,7 +9,8 @@ from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceErr
 from packager.vehicle.home import VehicleHome, open_home
 from packager.vehicle.identity import ImageId
 from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
-from packager.vehicle.install import SPARE_SPACE_BYTES, check, status, update
+from packager.vehicle.install import SPARE_SPACE_BYTES, check, update
+from packager.vehicle.inventory import status
 from packager.vehicle.state import Begun, EcuState, encode_state, parse_state
 from packager.vehicle.storage import FileOnDisk
 from packager.vehicle.targets import ImageTarget
@@ -93,7 +94,7 @@ def test_space_is_needed_for_the_scratch_but_not_for_a_second_image(car: Car, mo
     with pytest.raises(ResourceError, match=f"the update needs {needed}"):
         car.update()
     monkeypatch.setattr(VehicleHome, "free_bytes", lambda _: needed)
-    found = check(car.home, car.repository, car.repository, NOW)[0]
+    found = check(car.home, car.repository, car.repository, NOW).ecus[0]
     assert found.space_bytes == BLOCK_BYTES
     car.update()
 

@@ -19,7 +19,8 @@ from packager.vehicle.errors import (
 )
 from packager.vehicle.home import VehicleHome, open_home
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.install import SPARE_SPACE_BYTES, UpdateReport, status, update
+from packager.vehicle.install import SPARE_SPACE_BYTES, UpdateReport, update
+from packager.vehicle.inventory import status
 from packager.vehicle.metadata_store import initialise
 from packager.vehicle.state import EcuState
 from tests.repository_simulator import BLOCK_BYTES, NOW, PROFILE, RepositorySimulator, make_bundle, with_target
