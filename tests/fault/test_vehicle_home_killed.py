@@ -144,7 +144,7 @@ def test_every_stop_ends_in_the_new_images(
             "BDC": EcuState("b", 2, ImageId.of(NEW_2)),
         }
         left = [name for name in found.files() if name.startswith(("slots/EPS", "state/")) and not _is_temporary(name)]
-        assert left == ["slots/EPS/a", "state/active.json", "state/lock"]
+        assert left == ["slots/EPS/a", "state/active.json", "state/clock.json", "state/lock"]
     print(f"home with both kinds of ECU, {len(tried)} of {steps} stops {'after' if is_done else 'before'} a change")
 
 
