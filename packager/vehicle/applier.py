@@ -299,9 +299,15 @@ class Applier:
             if buffer is not None:
                 self._spare.append(buffer)
             self._commit(length_bytes)
-        else:
-            self._queued_bytes += record.blob_bytes
-            self._pending.append(_Pending(self._pool.submit(self._put, record, blob), record.blob_bytes, buffer))
+            return
+        future: Future[int]
+        if self._cost_bytes(record) <= PIPELINE_BYTES:
+            future = self._pool.submit(self._put, record, blob)
+        else:  # it is made alone, so it may as well be here: the allocator of each thread keeps what was freed in it
+            future = Future()
+            future.set_result(self._put(record, blob))
+        self._queued_bytes += record.blob_bytes
+        self._pending.append(_Pending(future, record.blob_bytes, buffer))
 
     def _make_room(self, blob_bytes: int) -> None:
         """Wait until one more block may be under way. The caller's thread wakes up once for several blocks: each time costs the workers."""
@@ -340,13 +346,16 @@ class Applier:
         cost = manifest.max_output_bytes
         if record.op is Op.WINDOW:
             cost += 2 * record.window_bytes  # the binding copies it
-        elif record.op is Op.DELTA:
+        elif record.op in (Op.DELTA, Op.PREDICTED):
             cost += manifest.max_output_bytes + min(manifest.max_decoded_bytes, manifest.max_output_bytes)
         return cost
 
     def _put(self, record: BlockRecord, blob: memoryview) -> int:
         """Make a block and write it, with workers in one of their threads. Returns its length in bytes."""
-        with self._gate.holding(self._cost_bytes(record)):
+        cost_bytes = self._cost_bytes(record)
+        with self._gate.holding(cost_bytes):
+            if cost_bytes > PIPELINE_BYTES:  # it is made alone: what the others used is not held beside it
+                self._workspaces.clear()
             try:
                 workspace = self._workspaces.pop()
             except IndexError:

@@ -133,9 +133,6 @@ class InPlaceSlot:
             with contextlib.suppress(ResourceError):
                 self._journal.settle()
 
-    def close(self) -> None:
-        """See `Destination.close`. Nothing runs in the background."""
-
     def _overwrite(self, record: BlockRecord, output: memoryview) -> None:
         if self._before_overwrite is not None:
             self._before_overwrite()

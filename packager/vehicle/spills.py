@@ -71,7 +71,7 @@ def parse_spills(section: memoryview, old_length_bytes: int) -> SpillMap:
     """Read section 5 of an authentic head.
 
     Raises:
-        CorruptError: A rule of FORMAT.md section 11 is broken.
+        CorruptError: A rule of FORMAT.md section 12 is broken.
     """
     what = "spills"
     cursor = Cursor(section, what)

@@ -11,11 +11,15 @@ import pytest
 
 from packager.bundle.forms import Means, Place, compressed_form, delta_form, raw_form, window_form
 from packager.bundle.writer import CodedBlock, Identity, write_bundle
+from packager.diff.prediction import NOTHING, Prediction, make_context
 from packager.vehicle.identity import ImageId
-from packager.vehicle.manifest import READS_SEGMENTS
+from packager.vehicle.manifest import READS_SEGMENTS, Op
+from packager.vehicle.predicted import LITERALS_KNOW_SOURCE
+from packager.vehicle.predictors import page_count
 from packager.vehicle.profile import Coder
 from packager.vehicle.pull import MAX_WORKERS, usable_cores
-from packager.vehicle.segments import Segment
+from packager.vehicle.segments import Segment, SegmentMap
+from tests.predicted_bundles import UNIT_4, predicted_block
 from tests.sample_bundles import noise, sign, text
 
 MIB = 1 << 20
@@ -28,6 +32,7 @@ SHORT_RUNS = 4
 """A short run of several threads does not always meet its costliest moment; a long one does."""
 CODERS = frozenset({Coder.RAW, Coder.ZSTD})
 MEANS = Means(CODERS, 4 * MIB, 1)
+
 _CHILD = """
 import sys
 from pathlib import Path
@@ -72,6 +77,8 @@ def periods() -> tuple[bytes, bytes]:
 def write_case(directory: Path, size: int, period: Callable[[bytes, bytes], list[CodedBlock]]) -> list[str]:
     """Write the files of one update, an image that repeats itself, and return the child's arguments."""
     old_period, new_period = periods()
+    if period is predicted:
+        new_period = bytes(byte ^ (at % 8 == 0) for at, byte in enumerate(new_period))
     coded = period(old_period, new_period)
     times = size // PERIOD
     blocks = [
@@ -93,7 +100,12 @@ def write_case(directory: Path, size: int, period: Callable[[bytes, bytes], list
     ]
     old_image = ImageId.of(old_period * times) if reads_old else None
     identity = Identity(ImageId.of(new_period * times), old_image, BLOCK_LOG2)
-    written = write_bundle(identity, blocks, segments, CODERS)
+    prediction = None
+    if any(block.op is Op.PREDICTED for block in coded):
+        context = make_context([NOTHING], bytes(page_count(size)), b"", b"", segments)
+        context = replace(context, old_bytes=size, new_bytes=size)
+        prediction = Prediction((NOTHING,), context, segments)
+    written = write_bundle(identity, blocks, segments, CODERS, prediction)
     bundle, old, slot = (directory / f"{size}.{name}" for name in ("bundle", "old", "slot"))
     bundle.write_bytes(written.data)
     if reads_old:
@@ -133,7 +145,24 @@ def delta(old: bytes, new: bytes) -> list[CodedBlock]:
     return blocks
 
 
-@pytest.mark.parametrize("period", [full, delta])
+@cache
+def predicted(old: bytes, new: bytes) -> list[CodedBlock]:
+    """Code each fourth block with the longest window, the rest as predicted blocks whose literals know the source.
+
+    Without fields, so that a block is the same wherever it stands; rewriting them takes no memory.
+    """
+    segments = [piece for block in range(PERIOD // MIB) for piece in pieces_of(block)]
+    context = make_context([NOTHING], bytes(page_count(PERIOD)), old, new, segments)
+    blocks = [
+        predicted_block(context, SegmentMap.of(segments), block, MIB, old, new, LITERALS_KNOW_SOURCE | UNIT_4)
+        for block in range(PERIOD // MIB - 1)
+    ]
+    window = window_form(Place(len(blocks), PERIOD - MIB, new[PERIOD - MIB :], old, pieces_of(len(blocks))), MEANS)
+    assert window is not None
+    return [*blocks, window]
+
+
+@pytest.mark.parametrize("period", [full, delta, predicted])
 @pytest.mark.parametrize(
     "sizes", [(16 * MIB, 64 * MIB), pytest.param((16 * MIB, 1024 * MIB), marks=pytest.mark.long)], ids=["64", "1024"]
 )
@@ -141,7 +170,7 @@ def test_peak_memory_is_bounded_and_does_not_grow_with_the_image(
     tmp_path: Path, period: Callable[[bytes, bytes], list[CodedBlock]], sizes: tuple[int, int]
 ) -> None:
     """For one thread, for the default on this machine, and for the most that is chosen by default anywhere."""
-    kind = "full" if period is full else "delta"
+    kind = period.__name__
     idle = peak_bytes()
     cases = [write_case(tmp_path, size, period) for size in sizes]
     for workers in sorted({1, usable_cores(), MAX_WORKERS}):
