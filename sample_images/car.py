@@ -117,4 +117,6 @@ def _write_profile(profile: UpdateProfile) -> str:
         lines.append(f"block_kib = {profile.block_bytes // KIB}")
     if profile.scratch_bytes:
         lines.append(f"scratch_kib = {profile.scratch_bytes // KIB}")
+    if not profile.predictors:
+        lines.append("predictors = false")
     return "".join(f"{line}\n" for line in lines)

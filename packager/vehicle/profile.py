@@ -85,7 +85,8 @@ def grid_block_bytes(new_length_bytes: int, profile: UpdateProfile) -> int:
 def read_profile(table: Table) -> UpdateProfile:
     """Read the ``[profile]`` of an ECU, in the release file as in the vehicle's configuration; problems go to the table.
 
-    Keys: ``ram_kib``, ``flash_kib``, and optionally ``spare_slot``, ``coders`` (of "zstd", "lzma"), ``block_kib``, ``scratch_kib``.
+    Keys: ``ram_kib``, ``flash_kib``, and optionally ``spare_slot``, ``coders`` (of "zstd", "lzma"), ``block_kib``, ``scratch_kib``,
+    ``predictors`` (false for a reader without predicted blocks, such as the C core).
     """
     ram_kib = table.integer("ram_kib", least=16, most=1 << 30)
     flash_kib = table.integer("flash_kib", least=1, most=1 << 30)
@@ -93,6 +94,7 @@ def read_profile(table: Table) -> UpdateProfile:
     names = table.names("coders", default=("zstd",))
     block_kib = table.integer("block_kib", least=0, most=1 << 12, default=0)
     scratch_kib = table.integer("scratch_kib", least=0, most=1 << 30, default=0)
+    predictors = table.boolean("predictors", default=True)
     table.end()
     coders = {Coder.RAW}
     for name in names:
@@ -108,6 +110,7 @@ def read_profile(table: Table) -> UpdateProfile:
             coders=frozenset(coders),
             block_bytes=block_kib * KIB or None,
             scratch_bytes=scratch_kib * KIB,
+            predictors=predictors,
         )
     except ValueError as error:
         table.problem(f"block_kib: {error}")

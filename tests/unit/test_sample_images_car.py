@@ -74,7 +74,7 @@ def test_the_vehicle_reads_the_configuration_with_the_profiles_of_the_release() 
 def test_in_place_profiles_are_written_too(release: Path) -> None:
     text = release.read_text().replace(
         "flash_kib = 64\n",
-        'flash_kib = 64\nspare_slot = false\ncoders = ["lzma", "zstd"]\nscratch_kib = 8\nblock_kib = 4\n',
+        'flash_kib = 64\nspare_slot = false\ncoders = ["lzma", "zstd"]\nscratch_kib = 8\nblock_kib = 4\npredictors = false\n',
     )
     release.write_text(text)
     sample, _ = read_release(release)

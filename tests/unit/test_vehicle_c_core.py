@@ -3,15 +3,21 @@
 import hashlib
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from packager.bundle.encoder import Label, encode
-from packager.diff.engine import Alignment
-from packager.vehicle.profile import Coder, UpdateProfile
+from packager.diff.engine import Alignment, align
+from packager.vehicle.manifest import Op
+from packager.vehicle.profile import Coder, UpdateProfile, read_profile
 from packager.vehicle.segments import Segment
+from packager.vehicle.table import Table
+from sample_images.modules import KnownEdit
+from sample_images.synthesiser import FirmwareSpec, synthesise_bytes, with_edit
 from tests.c.core import (
     ARENA,
     BLOCK_SIZE,
@@ -229,6 +235,28 @@ def test_small_profile_of_one_mib_fits_256_kib(core: Core, capsys: pytest.Captur
     assert answer.slot == sample.new
     with capsys.disabled():
         print(f"\n1 MiB delta in blocks of 4 KiB: arena of {answer.arena_needed} bytes")
+
+
+def test_bundles_for_the_profile_of_the_page_are_taken(core: Core) -> None:
+    """Of machine code, which gets predicted blocks unless the profile says that the ECU lacks them."""
+    page = (ROOT / "docs/embedding/README.md").read_text()
+    block = re.search(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert block
+    problems: list[str] = []
+    profile = read_profile(Table(tomllib.loads(block[1])["ecu"]["profile"], "", problems))
+    assert problems == []
+    spec = FirmwareSpec("thumb2", 64 << 10, 13)
+    old, new = synthesise_bytes(spec), synthesise_bytes(with_edit(spec, KnownEdit.INSERT_INSTRUCTION))
+    found = align(old, new)
+    for limits, is_predicted in ((profile, False), (replace(profile, predictors=True), True)):
+        made = encode(old, new, found, limits, Label()).written
+        sample = Sample("machine code", old, new, made.data, made.head_bytes)
+        answer = core.ask(sample, arena_bytes=profile.ram_bytes)
+        assert (Op.PREDICTED in sample.head.manifest.ops) == is_predicted
+        if is_predicted:
+            assert answer.error == FEATURE
+        else:
+            assert (answer.error, answer.slot == new) == (0, True)
 
 
 def moved(blocks: int) -> Sample:

@@ -59,7 +59,7 @@ def read(**values: Any) -> tuple[UpdateProfile, list[str]]:
 
 
 def test_a_profile_is_read() -> None:
-    profile, problems = read(spare_slot=False, coders=["lzma"], block_kib=8, scratch_kib=16)
+    profile, problems = read(spare_slot=False, coders=["lzma"], block_kib=8, scratch_kib=16, predictors=False)
     assert problems == []
     assert profile == UpdateProfile(
         64 * KIB,
@@ -68,6 +68,7 @@ def test_a_profile_is_read() -> None:
         coders=frozenset({Coder.RAW, Coder.LZMA}),
         block_bytes=8 * KIB,
         scratch_bytes=16 * KIB,
+        predictors=False,
     )
 
 
@@ -75,6 +76,7 @@ def test_defaults() -> None:
     profile, problems = read()
     assert problems == []
     assert (profile.spare_slot, profile.block_bytes, profile.scratch_bytes) == (True, None, 0)
+    assert profile.predictors
     assert profile.coders == {Coder.RAW, Coder.ZSTD}
 
 
@@ -92,6 +94,7 @@ def test_defaults() -> None:
         ({"block_kib": 8192}, "block_kib"),
         ({"scratch_kib": -1}, "scratch_kib"),
         ({"spare_slot": 1}, "spare_slot"),
+        ({"predictors": 0}, "predictors"),
         ({"colour": "red"}, "colour is unknown"),
     ],
 )
