@@ -1,6 +1,6 @@
 """The join of a repository's life: propose, publish, refresh; the supply chain is verified before people and before keys sign."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,16 +12,17 @@ from packager.model.errors import RepositoryError
 from packager.model.policy import KeyPolicy
 from packager.pipeline.bound_chain import verify_chains
 from packager.pipeline.gate import verify_contents
+from packager.pipeline.vouched import check_vouched
 from packager.repo.authority import Authority
 from packager.repo.ceremony import read_root
-from packager.repo.contents import read_contents
-from packager.repo.in_force import InForce, read_in_force
+from packager.repo.contents import TARGETS, read_contents
+from packager.repo.in_force import InForce, delegated_names, read_in_force
 from packager.repo.lifetimes import lifetimes
 from packager.repo.online import Online, renew_online
 from packager.repo.proposal import propose
 from packager.repo.publication import Published, publish
 from packager.repo.signing import sign
-from packager.repo.staged import STAGED, StagedFile, parse_file, role_policy
+from packager.repo.staged import STAGED, StagedFile, parse_file, read_staged, role_policy
 from packager.repo.staging_area import stage, stage_files
 from packager.vehicle.metadata_store import TrustedMetadata
 
@@ -78,14 +79,18 @@ def propose_changes(
     contents = None if release_dir is None else read_contents(release_dir)
     if contents is not None:
         verify_contents(contents, place.policy, place.keys, place.now)
+    in_force = place.in_force()
     payloads = propose(
         place.policy,
         place.keys,
-        place.in_force(),
+        in_force,
         place.now,
         contents,
         is_renewed=is_renewed,
         warn_days=warn_days,
+    )
+    _check_vouched(
+        in_force, payloads, [directory / TARGETS for directory in (release_dir, place.directory) if directory]
     )
     return stage(place.directory, payloads, release_dir, contents, is_replaced=is_replaced)
 
@@ -127,11 +132,13 @@ def publish_at_once(directory: Path, authority: Authority, now: datetime) -> Pub
 
 
 def publish_staged(place: Place, online: Online, *, allow_demo: bool = False, dry_run: bool = False) -> Published:
-    """Publish what is staged and signed; see `publish`."""
+    """Publish what is staged and signed; see `publish` and `check_vouched`."""
 
     def check_chain(release: str, chains: Path, trusted: TrustedMetadata) -> None:
         verify_chains(chains, trusted, trusted.delegations.everything(), place.now, release)
 
+    proposed = {role: file.metadata.claimed for role, file in read_staged(place.directory).items()}
+    _check_vouched(place.in_force(), proposed, [place.directory / STAGED / "targets", place.directory / TARGETS])
     return publish(place.directory, online, check_chain, anchor=place.anchor, allow_demo=allow_demo, dry_run=dry_run)
 
 
@@ -143,3 +150,9 @@ def refresh_online(place: Place, online: Online, warn_days: int | None = None) -
         return any(life.is_due for life in lives if life.role == "snapshot")
 
     return renew_online(place.directory, online, snapshot_is_due=is_due, anchor=place.anchor)
+
+
+def _check_vouched(in_force: InForce, proposed: Mapping[str, Root | Targets], places: Sequence[Path]) -> None:
+    roles = {**in_force.roles, **{role: payload for role, payload in proposed.items() if isinstance(payload, Targets)}}
+    if proposed and Targets.type in roles and roles.keys() >= set(delegated_names(roles[Targets.type])):
+        check_vouched(roles[Targets.type], roles, places)

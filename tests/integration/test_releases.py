@@ -15,11 +15,13 @@ from packager.cli.failure import run
 from packager.config.policy import read_policy
 from packager.config.release import read_release
 from packager.model.errors import RepositoryError
+from packager.pipeline import repository
 from packager.pipeline.build import load_authority
 from packager.pipeline.gate import approve_release
 from packager.repo import targets_set
 from packager.repo.authority import Authority
 from packager.repo.contents import Contents, read_contents
+from packager.repo.staged import read_file
 from packager.vehicle.targets import ImageTarget
 from sample_images.catalogue import CATALOGUE, read_catalogue
 from sample_images.obtaining import obtain
@@ -216,3 +218,56 @@ def test_an_older_release_is_not_added(workshop: Path, tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match=r"release counter 3, but 'dme-small/1\.2\.1/image' with 4 is in force"):
         add(workshop, tmp_path / "out", "all-unsigned")
     assert files(tmp_path / "out/repo/metadata") == before
+
+
+def test_another_release_gate_shuts_out_no_car(
+    workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verify: Callable[[Path], tuple[int, str, str]]
+) -> None:
+    """An exchanged gate vouches for nothing that is in force: cars would refuse it, so it is not even proposed."""
+    site, keys = tmp_path / "site", shutil.copytree(workshop / "keys", tmp_path / "keys")
+    assert build(workshop, "all.toml", str(site)) == 0
+    policy = keys / "policy.toml"
+    policy.write_text(policy.read_text().replace('"gate"', '"gate-2"'))
+    assert run(packager, ["keys", "create", "gate-2", "--keys", str(keys)], "packager") == 0
+    place = ["--keys", str(keys), "--issued-at=2026-11-20"]
+    capsys.readouterr()
+    assert run(packager, ["repo", "propose", str(site), *place], "packager") == 50
+    err = capsys.readouterr().err
+    assert "summary/body.07-2020.45.json: signed by 0 different keys of the release gate" in err
+    assert "cars would refuse its images" in err
+    assert not (site / "staged").exists()
+
+    again = (workshop / "all.toml").read_text().replace('"07/2020.45"', '"07/2020.45b"')
+    (workshop / "again.toml").write_text(again)
+    assert build(workshop, "again.toml", str(tmp_path / "again"), "--unsigned", keys="build-keys") == 0
+    assert run(packager, ["chain", "approve", str(tmp_path / "again"), *place], "packager") == 0
+    assert run(packager, ["repo", "propose", str(site), str(tmp_path / "again"), *place], "packager") == 0
+    for file in sorted((site / "staged").glob("*.json")):
+        role = file.name.split(".")[1]
+        for key in ("targets-1", "targets-2") if role == "targets" else (role,):
+            digest = read_file(file).digest.hex
+            assert run(packager, ["repo", "sign", str(file), f"--key={key}", f"--sha256={digest}", *place[:2]], "") == 0
+    assert run(packager, ["repo", "publish", str(site), "--allow-demo-keys", *place], "packager") == 0
+    code, out, err = verify(site)
+    assert (code, "07/2020.45b is verified: 3 images, 9 bundles" in out) == (0, True), err
+
+
+def test_a_gate_that_is_exchanged_after_the_proposal_is_found_by_the_publication(
+    workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, keys = tmp_path / "site", shutil.copytree(workshop / "keys", tmp_path / "keys")
+    assert build(workshop, "all.toml", str(site)) == 0
+    policy = keys / "policy.toml"
+    policy.write_text(policy.read_text().replace('"gate"', '"gate-2"'))
+    place = ["--keys", str(keys), "--issued-at=2026-11-20"]
+    assert run(packager, ["keys", "create", "gate-2", "--keys", str(keys)], "packager") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(repository, "check_vouched", lambda *_: None)
+        assert run(packager, ["repo", "propose", str(site), *place], "packager") == 0
+    file = site / "staged/2.targets.json"
+    for key in ("targets-1", "targets-2"):
+        digest = read_file(file).digest.hex
+        assert run(packager, ["repo", "sign", str(file), f"--key={key}", f"--sha256={digest}", *place[:2]], "") == 0
+    before = files(site)
+    assert run(packager, ["repo", "publish", str(site), "--allow-demo-keys", *place], "packager") == 50
+    assert files(site) == before
