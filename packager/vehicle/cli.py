@@ -15,8 +15,8 @@ from typing import Final, NoReturn, TextIO
 
 from packager.vehicle import cli_plain, kernel
 from packager.vehicle.cli_output import PROGRAM, Output
-from packager.vehicle.cli_reports import show_check, show_status, show_update
-from packager.vehicle.clock import ClockError, read_clock
+from packager.vehicle.cli_reports import show_check, show_refresh, show_slow_update, show_status, show_update
+from packager.vehicle.clock import ClockError, parse_time, read_clock
 from packager.vehicle.errors import (
     CancelledError,
     CorruptError,
@@ -26,13 +26,11 @@ from packager.vehicle.errors import (
     UntrustedError,
     VehicleError,
 )
-from packager.vehicle.fetch import HttpFetcher, check_url
+from packager.vehicle.fetch import HttpFetcher, SlowError, check_url
 from packager.vehicle.home import ConfigurationError, VehicleHome, open_home
-from packager.vehicle.install import check, refresh_home, tidy, update
+from packager.vehicle.install import check, provision, refresh_home, tidy, update
 from packager.vehicle.inventory import status
-from packager.vehicle.metadata_store import initialise
 from packager.vehicle.speed import SpeedMeter
-from packager.vehicle.targets import ImageTarget
 from packager.vehicle.trust import MAX_ROOT_BYTES, ExpiredError
 from packager.vehicle.version import VERSION
 
@@ -155,6 +153,8 @@ def _parser() -> argparse.ArgumentParser:
             subparser.add_argument("--check", action="store_true", help=text)
         if name == "init":
             subparser.add_argument("root", metavar="ROOT.json", type=Path, help="the root of the repository")
+            text = "the time now, from a source that you trust, as 2026-07-01T12:00:00Z: no clock is believed that says an earlier one"
+            subparser.add_argument("--time", metavar="TIME", help=text)
     return parser
 
 
@@ -164,16 +164,22 @@ def _download(call: _Call) -> None:
 
 def _init(call: _Call) -> None:
     if call.is_plain:
+        if call.options.time is not None:
+            raise ConfigurationError("--time", ["plain TUF remembers no time; expected a vehicle home"])
         cli_plain.init(call.options, call.output)
         return
     output, home = call.output, _home(call)
+    try:
+        time = None if call.options.time is None else parse_time(call.options.time)
+    except (ValueError, OverflowError) as error:
+        raise ConfigurationError("--time", [f"{error}; expected a time as 2026-07-01T12:00:00Z"]) from error
     try:
         with call.options.root.open("rb") as file:
             data = file.read(MAX_ROOT_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(str(call.options.root), [f"can't be read: {error.strerror}"]) from error
     with home.lock():
-        root = initialise(home.metadata, data)
+        root = provision(home, data, time)
     output.line(f"root version {root.version} is trusted, valid until {root.expires:%Y-%m-%d}")
     output.summary(root_version=root.version, expires=f"{root.expires:%Y-%m-%dT%H:%M:%SZ}")
 
@@ -184,31 +190,11 @@ def _refresh(call: _Call) -> None:
         return
     output, home = call.output, _home(call)
     url = _repository(call)
-    rows = []
     with home.lock(), _fetcher(home, f"{url}/metadata") as fetcher:
         trusted, clock_note = refresh_home(home, fetcher, call.now())
-        for ecu in home.configuration.ecus:
-            targets = trusted.delegations.of_hardware(ecu.hardware_id)
-            images = [t for t in targets if isinstance(t, ImageTarget) and ecu.hardware_id in t.hardware_ids]
-            newest = max(images, key=lambda image: image.release_counter, default=None)
-            version = None if newest is None else newest.version
-            counter = None if newest is None else newest.release_counter
-            output.item("ecu", name=ecu.name, hardware_id=ecu.hardware_id, version=version, release_counter=counter)
-            rows.append((ecu.name, ecu.hardware_id, version or "-", "-" if counter is None else str(counter)))
+        targets = [trusted.delegations.of_hardware(ecu.hardware_id) for ecu in home.configuration.ecus]
         tidy(home, trusted)
-    output.table(("ECU", "hardware", "offered", "counter"), rows)
-    output.line(
-        f"metadata: root {trusted.root.version}, timestamp {trusted.timestamp.version}, "
-        f"valid until {trusted.timestamp.expires:%Y-%m-%dT%H:%M:%SZ}"
-    )
-    if clock_note:
-        output.line(f"clock: {clock_note}")
-    output.summary(
-        clock=clock_note or None,
-        root_version=trusted.root.version,
-        timestamp_version=trusted.timestamp.version,
-        expires=f"{trusted.timestamp.expires:%Y-%m-%dT%H:%M:%SZ}",
-    )
+    show_refresh(output, home, trusted, targets, clock_note)
 
 
 def _status(call: _Call) -> None:
@@ -227,7 +213,12 @@ def _update(call: _Call) -> None:
     url = _repository(call)
     with _fetcher(home, f"{url}/metadata") as metadata, _fetcher(home, f"{url}/targets") as targets:
         workers = min(os.cpu_count() or 1, MAX_WORKERS)
-        report = update(home, metadata, targets, call.now(), workers=workers, on_progress=output.progress)
+        try:
+            report = update(home, metadata, targets, call.now(), workers=workers, on_progress=output.progress)
+        except SlowError:
+            output.end_progress()
+            show_slow_update(output, home, metadata.speed + targets.speed)
+            raise
         report = replace(report, speed=metadata.speed + targets.speed)
     output.end_progress()
     show_update(output, home, report)

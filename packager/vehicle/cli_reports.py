@@ -8,9 +8,11 @@ from packager.vehicle.home import VehicleHome
 from packager.vehicle.identity import ImageId
 from packager.vehicle.install import SPARE_SPACE_BYTES, CheckReport, UpdateReport
 from packager.vehicle.inventory import EcuStatus
+from packager.vehicle.metadata_store import TrustedMetadata
 from packager.vehicle.preflight import Forecast
 from packager.vehicle.preparation import EcuUpdate
-from packager.vehicle.targets import BundleTarget
+from packager.vehicle.speed import Speed
+from packager.vehicle.targets import BundleTarget, ImageTarget
 
 _RATES_MBIT_PER_S: Final = (1, 10, 100)
 
@@ -34,6 +36,50 @@ def show_status(output: Output, home: VehicleHome, found: Sequence[EcuStatus]) -
         ("ECU", "hardware", "slot", "installed", "bytes", "counter", ""), [_status_row(entry) for entry in found]
     )
     output.summary(vin=home.configuration.vin, ecus=len(found))
+
+
+def show_refresh(
+    output: Output,
+    home: VehicleHome,
+    trusted: TrustedMetadata,
+    targets: Sequence[Sequence[ImageTarget | BundleTarget]],
+    clock_note: str,
+) -> None:
+    """Show what is offered: `targets` has those of each ECU's hardware, in the order of ``vehicle.toml``."""
+    rows = []
+    for ecu, offered in zip(home.configuration.ecus, targets, strict=True):
+        images = [t for t in offered if isinstance(t, ImageTarget) and ecu.hardware_id in t.hardware_ids]
+        newest = max(images, key=lambda image: image.release_counter, default=None)
+        version = None if newest is None else newest.version
+        counter = None if newest is None else newest.release_counter
+        output.item("ecu", name=ecu.name, hardware_id=ecu.hardware_id, version=version, release_counter=counter)
+        rows.append((ecu.name, ecu.hardware_id, version or "-", "-" if counter is None else str(counter)))
+    output.table(("ECU", "hardware", "offered", "counter"), rows)
+    expires = f"{trusted.timestamp.expires:%Y-%m-%dT%H:%M:%SZ}"
+    output.line(f"metadata: root {trusted.root.version}, timestamp {trusted.timestamp.version}, valid until {expires}")
+    if clock_note:
+        output.line(f"clock: {clock_note}")
+    output.summary(
+        clock=clock_note or None,
+        root_version=trusted.root.version,
+        timestamp_version=trusted.timestamp.version,
+        expires=expires,
+    )
+
+
+def show_slow_update(output: Output, home: VehicleHome, speed: Speed) -> None:
+    """Show what was measured of a repository that was given up for being too slow; the error follows."""
+    output.line(
+        f"the repository delivered {speed.received_bytes:,} bytes in {speed.waited_s:.1f} s, "
+        f"{speed.slowest_bytes_per_second:,} bytes/s at the slowest, expected at least {home.configuration.min_bytes_per_second:,}"
+    )
+    output.item(
+        "speed",
+        received_bytes=speed.received_bytes,
+        bytes_per_second=speed.bytes_per_second,
+        slowest_bytes_per_second=speed.slowest_bytes_per_second,
+        min_bytes_per_second=home.configuration.min_bytes_per_second,
+    )
 
 
 def show_check(output: Output, home: VehicleHome, report: CheckReport) -> None:

@@ -1,8 +1,9 @@
 """What time it is for the checks of expiry: never before the last time at which a refresh held; a clock far ahead bricks nothing.
 
 A car's clock is not authenticated: it falls back to 1970 with the battery, or jumps ahead. The *floor* is the latest time at which metadata
-was verified and had not expired. It is raised by nothing else, so the root, which custodians sign offline, bounds how far a wrong clock can
-lift it. Pure; `home` keeps the floor.
+was verified and had not expired, so the root, which custodians sign offline, bounds how far a wrong clock can lift it. TUF metadata says
+until when it holds, not when it was signed: so there is nothing in it that a new car could begin with. Its maker tells the time when it
+gets its root (Uptane 5.4.1), within the life of that root; without, the first clock is believed. Pure; `home` keeps the floor.
 """
 
 import json
@@ -66,6 +67,18 @@ def read_clock() -> datetime:
         return datetime.now(UTC)
     except (OverflowError, ValueError, OSError):
         return datetime.max.replace(tzinfo=UTC)
+
+
+def parse_time(text: str) -> datetime:
+    """Return a time as ``2026-07-01T12:00:00Z``, with any offset from UTC.
+
+    Raises:
+        ValueError: It is none, or says no offset.
+    """
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text!r} says no offset from UTC")
+    return time.astimezone(UTC)
 
 
 def encode_floor(floor: datetime) -> bytes:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from tuf.api.metadata import Root
+
 from packager.vehicle.activation import activate
 from packager.vehicle.clearance import Clearance
 from packager.vehicle.clock import ClockError, check_time
@@ -21,13 +23,13 @@ from packager.vehicle.completion import finish_begun, finish_superseded, is_newe
 from packager.vehicle.errors import IncompatibleError, ResourceError, UntrustedError, VehicleError
 from packager.vehicle.fetch import BundleSource
 from packager.vehicle.home import Ecu, VehicleHome
-from packager.vehicle.metadata_store import Fetcher, TrustedMetadata, refresh, remove_unneeded
+from packager.vehicle.metadata_store import Fetcher, TrustedMetadata, initialise, refresh, remove_unneeded
 from packager.vehicle.preflight import Forecast, forecast, target_slot
 from packager.vehicle.preparation import EcuUpdate, OnProgress, prepare
 from packager.vehicle.selection import Offer, go_on, select
 from packager.vehicle.speed import Speed
 from packager.vehicle.state import EcuState
-from packager.vehicle.trust import ExpiredError
+from packager.vehicle.trust import ExpiredError, check_expiry, read_root
 
 _LOG: Final = logging.getLogger(__name__)
 SPARE_SPACE_BYTES: Final = 1 << 20
@@ -64,6 +66,27 @@ class CheckReport:
 
     ecus: tuple[Forecast, ...]
     clock_note: str = ""
+
+
+def provision(home: VehicleHome, data: bytes, time: datetime | None) -> Root:
+    """Give a locked home what trust starts from: a root and, if its maker knows it, the time, before which no clock is believed any more.
+
+    Args:
+        home: The vehicle.
+        data: The root.
+        time: The time, UTC, from a source that the maker trusts; an earlier one than is known already changes nothing.
+
+    Raises:
+        ExpiredError: The root has expired at that time, so that one of both is wrong; nothing was changed.
+        UntrustedError: The root does not hold by itself, or another one is trusted already; nothing was changed.
+        ResourceError: The home failed.
+    """
+    if time is not None:
+        check_expiry(read_root(data), "root.json", time)
+    root = initialise(home.metadata, data)
+    if time is not None:
+        home.raise_floor(time)
+    return root
 
 
 def refresh_home(home: VehicleHome, metadata: Fetcher, clock: datetime) -> tuple[TrustedMetadata, str]:

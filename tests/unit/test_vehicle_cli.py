@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 from packager.vehicle import cli, kernel
 from packager.vehicle.cli import run
 from packager.vehicle.errors import CancelledError, CorruptError, IncompatibleError, StateError
+from packager.vehicle.fetch import SlowError
 from packager.vehicle.home import open_home
 from packager.vehicle.identity import ImageId
+from packager.vehicle.speed import Speed
 from packager.vehicle.state import Begun
 from packager.vehicle.targets import ImageTarget
 from packager.vehicle.version import VERSION
@@ -302,6 +305,104 @@ def test_a_check_for_people_and_programs_changes_nothing(shell: Shell) -> None:
     assert ecu["downloaded_bytes"] == objects[0]["download_bytes"]
     _, objects = shell.json("status", "--check")
     assert (objects[0]["bundle"], objects[0]["note"], objects[-1]["needed_bytes"]) == (None, "up to date", 0)
+
+
+def test_a_check_tells_of_a_clock_that_is_behind(shell: Shell) -> None:
+    shell.json("refresh")
+    assert shell.json("status", "--check")[1][-1]["clock"] is None
+    shell.now = NOW - timedelta(days=400)
+    said = "the clock says 2025-05-27T12:00:00Z, before the last verified time; 2026-07-01T12:00:00Z is used"
+    assert shell.json("status", "--check")[1][-1]["clock"] == said
+    _, out, _ = shell("status", "--check", "--home", str(shell.home), "--repo-url", URL)
+    assert out.splitlines()[-1] == f"clock: {said}"
+
+
+def test_an_update_that_is_given_up_for_being_too_slow_tells_the_speed(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stream(path: str, *_: object) -> None:
+        shell.repository.speed = Speed(3000, 30.0, 7)
+        raise SlowError(f"{path}: delivers 7 bytes/s")
+
+    monkeypatch.setattr(shell.repository, "stream", stream)
+    code, out, err = shell("update", "--home", str(shell.home), "--repo-url", URL)
+    assert code == 75
+    # The same simulator is metadata and targets here, so that all is counted twice.
+    wanted = "the repository delivered 6,000 bytes in 60.0 s, 7 bytes/s at the slowest, expected at least 1,000\n"
+    assert out == wanted
+    assert "delivers 7 bytes/s" in err
+    shell.repository.speed = Speed()
+    code, objects = shell.json("update")
+    assert [entry["message_type"] for entry in objects] == ["speed", "exit_error"]
+    assert objects[0] == {
+        "message_type": "speed",
+        "received_bytes": 6000,
+        "bytes_per_second": 100,
+        "slowest_bytes_per_second": 7,
+        "min_bytes_per_second": 1000,
+    }
+
+
+@pytest.fixture
+def factory(shell: Shell) -> Shell:
+    """A home that trusts nothing yet."""
+    shutil.rmtree(shell.home / "metadata")
+    return shell
+
+
+def init(shell: Shell, time: str) -> tuple[int, str]:
+    code, out, err = shell(
+        "init", "--home", str(shell.home), str(shell.home.parent / "root.json"), "--time", time, "--json"
+    )
+    assert not err
+    return code, json.loads(out.splitlines()[-1]).get("message", "")
+
+
+@pytest.mark.parametrize("time", ["2026-07-01T12:00:00Z", "2026-07-01T14:00:00+02:00"])
+def test_a_new_car_believes_no_time_before_it_was_made(factory: Shell, time: str) -> None:
+    assert init(factory, time) == (0, "")
+    assert open_home(factory.home).read_floor() == NOW
+    assert init(factory, "2026-06-01T12:00:00Z") == (0, "")
+    assert open_home(factory.home).read_floor() == NOW, "it is never set back"
+    factory.now = NOW - timedelta(days=400)
+    factory.repository.timestamp.expires = NOW - timedelta(days=1)
+    factory.repository.publish()
+    code, objects = factory.json("update")
+    assert code == 60
+    assert "timestamp.json version 2: expired" in objects[-1]["message"]
+
+
+def test_without_a_time_the_first_clock_is_believed(shell: Shell) -> None:
+    assert open_home(shell.home).read_floor() is None
+    shell.now = NOW - timedelta(days=400)
+    assert shell.json("update")[0] == 0
+
+
+def test_the_root_bounds_the_time_of_a_new_car(factory: Shell) -> None:
+    expires = factory.repository.root.expires
+    code, said = init(factory, f"{expires:%Y-%m-%dT%H:%M:%SZ}")
+    assert code == 60
+    assert re.fullmatch("root.json version 1: expired at .*, the time is .*", said)
+    assert not (factory.home / "metadata").exists()
+    assert not (factory.home / "state/clock.json").exists()
+    assert init(factory, f"{expires - timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}")[0] == 0
+
+
+@pytest.mark.parametrize("time", ["now", "", "2026-07-01", "2026-07-01T12:00:00", "0001-01-01T00:00:00+23:00"])
+def test_a_time_that_is_none_changes_nothing(factory: Shell, time: str) -> None:
+    code, said = init(factory, time)
+    assert code == 2
+    assert "--time: " in said
+    assert "expected a time as 2026-07-01T12:00:00Z" in said
+    assert not (factory.home / "metadata").exists()
+
+
+def test_plain_tuf_remembers_no_time(shell: Shell) -> None:
+    root, directory = str(shell.home.parent / "root.json"), shell.home.parent / "plain"
+    code, _, err = shell("init", root, "--metadata-dir", str(directory), "--time", "2026-07-01T12:00:00Z")
+    assert code == 1
+    assert "--time: plain TUF remembers no time" in err
+    assert not directory.exists()
 
 
 def test_a_check_tells_what_is_lacking(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
