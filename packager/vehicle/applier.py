@@ -22,7 +22,7 @@ from packager.vehicle.head import Head
 from packager.vehicle.identity import ImageId
 from packager.vehicle.index import BlockRecord
 from packager.vehicle.journal import Journal
-from packager.vehicle.manifest import Op
+from packager.vehicle.manifest import Manifest, Op
 from packager.vehicle.missing import REQUEST_BYTES, first_missing, missing_ranges
 from packager.vehicle.storage import FileOnDisk, StoredFile
 
@@ -85,6 +85,16 @@ class _MemoryGate:
                 self._changed.notify_all()
 
 
+def _cost_bytes(manifest: Manifest, op: Op, window_bytes: int = 0) -> int:
+    """Return what a block holds in memory at most while it is made, besides its blob."""
+    cost_bytes = manifest.max_output_bytes
+    if op is Op.WINDOW:
+        cost_bytes += 2 * window_bytes  # the binding copies it
+    elif op in (Op.DELTA, Op.PREDICTED):
+        cost_bytes += manifest.max_output_bytes + min(manifest.max_decoded_bytes, manifest.max_output_bytes)
+    return cost_bytes
+
+
 class Applier:
     """Turns the bytes of one bundle into the new image. A context manager; not for use by several threads at once.
 
@@ -131,6 +141,10 @@ class Applier:
         self._old = old
         if len(head.index) == 1 or (destination is not None and destination.is_ordered):
             workers = 1  # one block is made in one thread, and starting others takes longer than a small image
+        if (
+            Op.PREDICTED in head.manifest.ops
+        ):  # threads that would wait for memory keep some: their allocators give little back
+            workers = min(workers, max(PIPELINE_BYTES // _cost_bytes(head.manifest, Op.PREDICTED), 1))
         self._pool = ThreadPoolExecutor(workers, "apply") if workers > 1 else None
         reader = None if head.manifest.in_place else self._pool  # an in-place bundle is not in block order
         self._destination: Destination = destination or SpareSlot(head, slot, journal, sync_bytes, reader)
@@ -301,7 +315,7 @@ class Applier:
             self._commit(length_bytes)
             return
         future: Future[int]
-        if self._cost_bytes(record) <= PIPELINE_BYTES:
+        if _cost_bytes(self._head.manifest, record.op, record.window_bytes) <= PIPELINE_BYTES:
             future = self._pool.submit(self._put, record, blob)
         else:  # it is made alone, so it may as well be here: the allocator of each thread keeps what was freed in it
             future = Future()
@@ -340,19 +354,9 @@ class Applier:
             else:
                 return
 
-    def _cost_bytes(self, record: BlockRecord) -> int:
-        """Return what a block holds in memory at most while it is made, besides its blob."""
-        manifest = self._head.manifest
-        cost = manifest.max_output_bytes
-        if record.op is Op.WINDOW:
-            cost += 2 * record.window_bytes  # the binding copies it
-        elif record.op in (Op.DELTA, Op.PREDICTED):
-            cost += manifest.max_output_bytes + min(manifest.max_decoded_bytes, manifest.max_output_bytes)
-        return cost
-
     def _put(self, record: BlockRecord, blob: memoryview) -> int:
         """Make a block and write it, with workers in one of their threads. Returns its length in bytes."""
-        cost_bytes = self._cost_bytes(record)
+        cost_bytes = _cost_bytes(self._head.manifest, record.op, record.window_bytes)
         with self._gate.holding(cost_bytes):
             if cost_bytes > PIPELINE_BYTES:  # it is made alone: what the others used is not held beside it
                 self._workspaces.clear()
