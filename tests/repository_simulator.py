@@ -1,6 +1,7 @@
 """A TUF repository in memory that can publish anything, hostile states included. It is a `Fetcher` and a `BundleSource`."""
 
 import copy
+import functools
 import hashlib
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
@@ -58,6 +59,7 @@ def under_another_id(signer: CryptoSigner, key_id: str = "f" * 64) -> CryptoSign
     return CryptoSigner(signer._private_key, key)
 
 
+@functools.lru_cache(maxsize=200)  # tests make few different ones, thousands of times
 def make_bundle(
     hardware_id: str,
     version: str,

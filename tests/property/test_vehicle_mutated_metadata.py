@@ -166,7 +166,7 @@ def test_mutated_metadata_is_refused_and_changes_nothing(world: World, data: st.
 
 
 @pytest.mark.long
-@settings(max_examples=2000, deadline=None, phases=[Phase.generate], suppress_health_check=FIXTURE_IS_NOT_CHANGED)
+@settings(max_examples=1000, deadline=None, phases=[Phase.generate], suppress_health_check=FIXTURE_IS_NOT_CHANGED)
 @given(data=st.data())
 def test_much_mutated_metadata_is_refused_and_changes_nothing(world: World, data: st.DataObject) -> None:
     require_refused_or_harmless(world, data)
