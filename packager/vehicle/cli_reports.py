@@ -98,6 +98,7 @@ def show_check(output: Output, home: VehicleHome, report: CheckReport) -> None:
             bundle_bytes=entry.bundle_bytes,
             repair_blocks=len(entry.damaged),
             repair_bytes=entry.repair_bytes,
+            survey_bytes=entry.survey_bytes,
             download_bytes=entry.download_bytes,
             space_bytes=entry.space_bytes,
             note=entry.note,

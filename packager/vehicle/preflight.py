@@ -53,6 +53,7 @@ class Forecast:
         bundle_bytes: Bytes of it that are still to be downloaded.
         damaged: Blocks that need repair.
         repair_bytes: Bytes of the full bundle for that.
+        survey_bytes: Bytes of heads that are read to find out which bundle takes the fewest, where the installed image is unknown.
         space_bytes: Space that the update takes beyond what is taken.
         note: In words, why things would go this way; may be empty.
         problem: Why it can't be updated; empty if it can.
@@ -63,6 +64,7 @@ class Forecast:
     bundle_bytes: int = 0
     damaged: tuple[int, ...] = ()
     repair_bytes: int = 0
+    survey_bytes: int = 0
     space_bytes: int = 0
     note: str = ""
     problem: str = ""
@@ -70,7 +72,7 @@ class Forecast:
     @property
     def download_bytes(self) -> int:
         """All bytes that would be downloaded."""
-        return self.bundle_bytes + self.repair_bytes
+        return self.bundle_bytes + self.repair_bytes + self.survey_bytes
 
 
 def find_ways(home: VehicleHome, offer: Offer, state: EcuState, source: BundleSource) -> Ways:
@@ -142,6 +144,7 @@ def forecast(home: VehicleHome, offer: Offer, state: EcuState, source: BundleSou
         head.length_bytes + _missing_bytes(home, offer.ecu, slot, head),
         damaged,
         repair_bytes,
+        ways.read_bytes,
         space_bytes,
         "; ".join(filter(None, (ways.note, note))),
     )
