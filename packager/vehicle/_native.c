@@ -104,6 +104,12 @@ static int overlap(const Py_buffer *first, const Py_buffer *second)
     return first->len > 0 && second->len > 0 && a < b + (size_t)second->len && b < a + (size_t)first->len;
 }
 
+/* Whether the source lies at the end of the block, where the decoder can take it from. */
+static int is_tail(const Py_buffer *out, const Py_buffer *source)
+{
+    return source->len <= out->len && (const char *)source->buf + source->len == (const char *)out->buf + out->len;
+}
+
 static enum ota_delta_fault decode(struct ota_delta *delta, const struct pieces *pieces)
 {
     enum ota_delta_fault fault = OTA_DELTA_OK;
@@ -149,7 +155,7 @@ static PyObject *apply_views(Py_buffer *views, const struct pieces *pieces)
         return NULL;
     }
     ota_delta_begin(&delta, views[OUT].buf, (size_t)views[OUT].len, views[SOURCE].buf, (size_t)views[SOURCE].len);
-    if (overlap(&views[OUT], &views[SOURCE]) && (views[OUT].buf != views[SOURCE].buf || views[OUT].len != views[SOURCE].len)) {
+    if (overlap(&views[OUT], &views[SOURCE]) && !is_tail(&views[OUT], &views[SOURCE])) {
         apart = PyMem_Malloc(delta.source_bytes);
         if (apart == NULL) {
             return PyErr_NoMemory();

@@ -198,7 +198,9 @@ PyObject *ota_py_plan_reads(PyObject *module, PyObject *arguments)
         if (spare == NULL) {
             PyErr_NoMemory();
         } else if (make(&made[0], "Q", 3 * count) == 0) {
+            Py_BEGIN_ALLOW_THREADS /* half a millisecond for ten thousand */
             ota_plan_moves(triples.buf, count, made[0].view.buf, spare);
+            Py_END_ALLOW_THREADS
             if (make(&made[1], "Q", READ_WORDS * ota_plan_reads(made[0].view.buf, count, near, room, NULL)) == 0) {
                 ota_plan_reads(made[0].view.buf, count, near, room, made[1].view.buf);
                 result = Py_BuildValue("OO", made[1].object, made[0].object);

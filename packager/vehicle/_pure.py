@@ -24,7 +24,7 @@ def apply_delta(
 
     Args:
         out: The block; every byte is written, or it is left undefined on error.
-        source: Old bytes of the block's pieces, one after the other. May be `out` itself if one piece covers the block.
+        source: Old bytes of the block's pieces, one after the other. May be the end of `out`, or all of it.
         pieces: Offset in the block and length of each piece, flat, ascending and without overlap.
         literals: Bytes of the gaps between the pieces, exactly.
         controls: Varint pairs (unchanged source bytes to skip, changed bytes, at least 1).

@@ -91,7 +91,9 @@ def _cost_bytes(manifest: Manifest, op: Op, window_bytes: int = 0) -> int:
     if op is Op.WINDOW:
         cost_bytes += 2 * window_bytes  # the binding copies it
     elif op in (Op.DELTA, Op.PREDICTED):
-        cost_bytes += manifest.max_output_bytes + min(manifest.max_decoded_bytes, manifest.max_output_bytes)
+        cost_bytes += min(manifest.max_decoded_bytes, manifest.max_output_bytes)
+        if op is Op.PREDICTED:  # others are made where their old part lies
+            cost_bytes += manifest.max_output_bytes
     return cost_bytes
 
 
@@ -102,7 +104,8 @@ class Applier:
         head: The authentic head.
         old: The old image; `NoOldImage()` for a full bundle.
         slot: Where the new image goes.
-        journal: Keeps the position across power cuts; None starts from what the slot already holds. Not for a `destination`.
+        journal: Keeps the position across power cuts; None, for bundles that lie at hand, starts
+            from what an earlier run left in the slot, an image of one block from nothing. Not for a `destination`.
         workers: Threads that verify and decode; 1 does all in the caller's thread and holds one block.
         sync_bytes: Written bytes between two syncs.
         on_progress: Told after each block, in the caller's thread.
@@ -154,12 +157,13 @@ class Applier:
         self._blob: bytearray | None = None
         self._blob_bytes = 0
         self._spare: list[bytearray] = []
-        self._workspaces: list[Workspace] = []
         self._state = "open"
         self._most_pending = min(4 * workers, MAX_BLOCKS_AT_ONCE - 1)
         self._pending: deque[_Pending] = deque()
         self._queued_bytes = 0
         self._gate = _MemoryGate(PIPELINE_BYTES)
+        if len(head.index) > 1:
+            Workspace.drop_idle()
         self._held = self._destination.resume()
         self._committed = self._received = first_missing(self._held)
         if self._received < len(head.index):
@@ -181,6 +185,8 @@ class Applier:
         if self._state == "open":
             self._state = "closed"
             self._destination.settle()
+        if len(self._head.index) > 1:
+            Workspace.drop_idle()
 
     @property
     def next_offset(self) -> int:
@@ -359,20 +365,16 @@ class Applier:
         cost_bytes = _cost_bytes(self._head.manifest, record.op, record.window_bytes)
         with self._gate.holding(cost_bytes):
             if cost_bytes > PIPELINE_BYTES:  # it is made alone: what the others used is not held beside it
-                self._workspaces.clear()
-            try:
-                workspace = self._workspaces.pop()
-            except IndexError:
-                workspace = Workspace()
-            try:
-                output = make_block(self._head, record, blob, self._old, workspace)
-            except IncompatibleError:
-                if self._repair is None:
-                    raise
-                output = self._repair(record)
-            self._destination.put(record, output)
-            self._workspaces.append(workspace)
-            return len(output)
+                Workspace.drop_idle()
+            with Workspace.borrowed() as workspace:
+                try:
+                    output = make_block(self._head, record, blob, self._old, workspace)
+                except IncompatibleError:
+                    if self._repair is None:
+                        raise
+                    output = self._repair(record)
+                self._destination.put(record, output)
+                return len(output)
 
     def _commit_oldest(self) -> None:
         oldest = self._pending.popleft()

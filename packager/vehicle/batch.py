@@ -1,7 +1,7 @@
 """Applies many bundles at once, over all cores: for the workshop bench, where the images of many ECUs lie on one disk.
 
 Each task stands alone: one that fails leaves the others be. Run the same tasks again to go on after a stop: every one starts from
-what its slot holds already.
+what its slot holds already; images of one block are made anew.
 """
 
 import contextlib

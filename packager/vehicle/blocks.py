@@ -4,9 +4,12 @@ caps (already held by the parsed head) -> hash of the blob -> hash of the old pa
 the output. Decoding is unreachable before both hashes held.
 """
 
+import contextlib
 import hashlib
 import mmap
-from typing import Final, Protocol
+from collections import deque
+from collections.abc import Iterator
+from typing import ClassVar, Final, Protocol
 
 from packager.vehicle import kernel
 from packager.vehicle.codec import decode, read_columns
@@ -23,9 +26,13 @@ GATHER_BYTES: Final = 1 << 16
 NEAR_BYTES: Final = 1 << 14
 """If at most this much lies between two of them: copying it in vain costs less than one more call."""
 KEPT_BYTES: Final = 1 << 20
-"""Longest old part whose buffer is used again."""
+"""Longest old part whose buffer is used again, if there are several blocks."""
 MAPPED_BYTES: Final = 1 << 16
 """From this length on a buffer is memory of its own, not the allocator's."""
+MAX_IDLE: Final = 4
+"""Workspaces that are kept between images of one block."""
+IDLE_BYTES: Final = 1 << 22
+"""Most that one of them holds."""
 _NOTHING: Final = memoryview(b"")
 
 
@@ -62,18 +69,39 @@ def _buffer(length_bytes: int) -> bytearray | mmap.mmap:
 class Workspace:
     """Buffers of one thread, used again for block after block: fresh memory costs a page fault per page, a tenth of the hashing.
 
-    What `make_block` returns lies in it, or is the blob, and is valid until the next block.
+    What `make_block` returns lies in it, or is the blob, and is valid until the next block. Between images of one
+    block a few are kept (`borrowed`): faults were a third of the time of a small one.
     """
+
+    _idle: ClassVar[deque["Workspace"]] = deque(maxlen=MAX_IDLE)
 
     def __init__(self) -> None:
         self._source = _buffer(0)
         self._output = _buffer(0)
         self._gather = bytearray()
-        self._filled: tuple[int, int, bytes] | None = None
+        self._filled: tuple[tuple[int, int], bytes] | None = None
+        self._holds: tuple[int, int] | None = None
 
-    def source(self, length_bytes: int) -> memoryview:
-        """Return a buffer for an old part; longer ones than `KEPT_BYTES` are not kept."""
-        if length_bytes > KEPT_BYTES:
+    @staticmethod
+    @contextlib.contextmanager
+    def borrowed() -> Iterator["Workspace"]:
+        """Lend a workspace to one thread. One whose user failed does not come back, nor one that has grown large."""
+        try:
+            workspace = Workspace._idle.pop()
+        except IndexError:
+            workspace = Workspace()
+        yield workspace
+        if len(workspace._source) + len(workspace._output) <= IDLE_BYTES:
+            Workspace._idle.append(workspace)
+
+    @staticmethod
+    def drop_idle() -> None:
+        """Give back the memory of those that nobody uses."""
+        Workspace._idle.clear()
+
+    def source(self, length_bytes: int, kept_bytes: int = KEPT_BYTES) -> memoryview:
+        """Return a buffer for an old part; longer ones than `kept_bytes` are not kept."""
+        if length_bytes > kept_bytes:
             return memoryview(_buffer(length_bytes))
         if length_bytes > len(self._source):
             self._source = _buffer(length_bytes)
@@ -81,7 +109,7 @@ class Workspace:
 
     def output(self, length_bytes: int) -> memoryview:
         """Return a buffer for a block."""
-        self._filled = None
+        self._holds = None
         if length_bytes > len(self._output):
             self._output = _buffer(length_bytes)
         return memoryview(self._output)[:length_bytes]
@@ -93,12 +121,18 @@ class Workspace:
         return memoryview(self._gather)[:length_bytes]
 
     def filled(self, byte: int, length_bytes: int) -> tuple[memoryview, bytes]:
-        """Return `length_bytes` times `byte` and their SHA-256; a run of such blocks is made and hashed once."""
-        if self._filled is None or self._filled[:2] != (byte, length_bytes):
+        """Return `length_bytes` times `byte` and their SHA-256; such blocks are hashed once, and a run of them is made once."""
+        wanted = (byte, length_bytes)
+        view = memoryview(self._output)[:length_bytes]
+        if self._holds != wanted:
             view = self.output(length_bytes)
-            view[:] = bytes((byte,)) * length_bytes
-            self._filled = (byte, length_bytes, hashlib.sha256(view).digest())
-        return memoryview(self._output)[:length_bytes], self._filled[2]
+            some = bytes((byte,)) * min(length_bytes, GATHER_BYTES)
+            for at in range(0, length_bytes, len(some)):
+                view[at : at + len(some)] = some[: length_bytes - at]
+            self._holds = wanted
+        if self._filled is None or self._filled[0] != wanted:
+            self._filled = (wanted, hashlib.sha256(view).digest())
+        return view, self._filled[1]
 
 
 def make_block(
@@ -168,21 +202,33 @@ def _read_source(
         )
     if record.source_digest is None:  # the only block: the whole old image is the old part
         assert head.manifest.old is not None  # noqa: S101 - parse_index holds it
-        whole = workspace.source(head.manifest.old_length_bytes)  # parse_index holds it to the cap
+        whole = workspace.source(head.manifest.old_length_bytes, IDLE_BYTES)  # parse_index holds it to the cap
         old.read_into(0, whole)
         _check_source(record, whole, head.manifest.old.digest.value)
         if record.op is Op.WINDOW:
             return whole[record.window_offset : record.window_offset + record.window_bytes], whole
-        joined = memoryview(bytearray(length_bytes))
+        joined = _place(head, record, length_bytes, workspace)
         kernel.join_pieces(joined, whole, pieces.triples)
         return joined, whole
-    source = workspace.source(length_bytes)
     if record.op is Op.WINDOW:
+        source = workspace.source(length_bytes)
         old.read_into(record.window_offset, source)
     else:
+        source = _place(head, record, length_bytes, workspace)
         _gather(pieces, source, old, workspace.gather(min(GATHER_BYTES, 2 * length_bytes)))
     _check_source(record, source, record.source_digest)
     return source, _NOTHING
+
+
+def _place(head: Head, record: BlockRecord, length_bytes: int, workspace: Workspace) -> memoryview:
+    """Return where the pieces of a block go: to the end of the block itself, which then needs no second buffer.
+
+    A predicted block is the exception: its literals may refer to its source while it is made.
+    """
+    if record.op is Op.PREDICTED:
+        return memoryview(_buffer(length_bytes)) if record.source_digest is None else workspace.source(length_bytes)
+    start, end = head.manifest.block_range(record.block)
+    return workspace.output(end - start)[end - start - length_bytes :]
 
 
 def _gather(pieces: Pieces, source: memoryview, old: OldImage, buffer: memoryview) -> None:
@@ -240,6 +286,6 @@ def _decode(
     else:
         columns = read_columns(Cursor(blob, what), what, manifest.max_decoded_bytes, manifest.limits)
         literals, controls, values = columns
-        out = source if len(source) == length_bytes else workspace.output(length_bytes)
+        out = workspace.output(length_bytes)  # `source` is the end of it
         kernel.apply_delta(out, source, pieces.pairs, literals, controls, values)
     return out, hashlib.sha256(out).digest()

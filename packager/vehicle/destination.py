@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import Executor, Future
 from typing import Final, Protocol
 
+from packager.vehicle.blocks import Workspace
 from packager.vehicle.errors import ResourceError, StateError
 from packager.vehicle.head import Head
 from packager.vehicle.identity import Digest, ImageId
@@ -112,7 +113,8 @@ class SpareSlot:
         """See `Destination.resume`. Trusts hashes alone: neither a lost nor a wrong journal can mislead it.
 
         With a journal the bundle is being downloaded, and any block that is there is worth its hash. Without one the bundle lies at
-        hand, and only what an earlier run can have left is looked for.
+        hand, and only what an earlier run can have left is looked for: nothing behind a missing first block, and nothing at all of an
+        image of one block, which is made anew in little more time than the look takes.
         """
         held = find_held(self._manifest, self._index, self._slot, self._ahead_blocks())
         self._position = first_missing(held)
@@ -150,6 +152,8 @@ class SpareSlot:
         """Return how far behind a missing block an earlier run can have left others: what it had not synced, and what it was making."""
         if self._journal is not None:
             return None
+        if len(self._index) == 1:
+            return 0
         return max(self._sync_bytes, SYNC_BYTES) // self._manifest.block_bytes + 1 + MAX_BLOCKS_AT_ONCE
 
     def _sync(self) -> None:
@@ -168,7 +172,7 @@ class ReadBack:
     def __init__(self, slot: StoredFile) -> None:
         self._slot = slot
         self._hasher = hashlib.sha256()
-        self._buffer = bytearray(min(_READ_BACK_BYTES, slot.length_bytes))
+        self._buffer = bytearray()  # of its own where it reads beside those who make blocks
         self._offset = 0
         self._end = 0
         self._lock = threading.Lock()
@@ -186,6 +190,8 @@ class ReadBack:
             if self._is_running:
                 return
             self._is_running = True
+        if not self._buffer:
+            self._buffer = bytearray(min(_READ_BACK_BYTES, self._slot.length_bytes))
         if self._task is not None:
             self._task.result()
         self._task = executor.submit(self._run)
@@ -198,7 +204,11 @@ class ReadBack:
         """
         if self._task is not None:
             self._task.result()
-        self._read_to(self._slot.length_bytes)
+        if self._buffer:
+            self._read_to(self._slot.length_bytes, memoryview(self._buffer))
+        else:
+            with Workspace.borrowed() as workspace:
+                self._read_to(self._slot.length_bytes, workspace.gather(min(_READ_BACK_BYTES, self._slot.length_bytes)))
         return ImageId(self._offset, Digest(self._hasher.digest()))
 
     def _run(self) -> None:
@@ -208,10 +218,9 @@ class ReadBack:
                 if self._offset >= end:
                     self._is_running = False
                     return
-            self._read_to(end)
+            self._read_to(end, memoryview(self._buffer))
 
-    def _read_to(self, end: int) -> None:
-        buffer = memoryview(self._buffer)
+    def _read_to(self, end: int, buffer: memoryview) -> None:
         while self._offset < end:
             view = buffer[: min(len(buffer), end - self._offset)]
             self._slot.read_into(self._offset, view)

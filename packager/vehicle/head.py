@@ -42,6 +42,9 @@ class Section(IntEnum):
     SPILLS = 5
 
 
+_KNOWN_SECTIONS: Final = frozenset(Section)
+
+
 class Feature(IntFlag):
     """Capabilities that a bundle asks of its reader; the preamble lists them before anything is parsed."""
 
@@ -94,13 +97,14 @@ class Head:
 
 def features_of(manifest: Manifest) -> Feature:
     """Return the capabilities that a manifest asks for; the preamble must state exactly these."""
-    features = Feature(0)
-    features |= Feature.ZSTD if Coder.ZSTD in manifest.coders else 0
-    features |= Feature.LZMA if Coder.LZMA in manifest.coders else 0
-    features |= Feature.WINDOW if Op.WINDOW in manifest.ops else 0
-    features |= Feature.IN_PLACE if manifest.in_place else 0
-    features |= Feature.PREDICTED if Op.PREDICTED in manifest.ops else 0
-    return features
+    wanted = (
+        (Feature.ZSTD, Coder.ZSTD in manifest.coders),
+        (Feature.LZMA, Coder.LZMA in manifest.coders),
+        (Feature.WINDOW, Op.WINDOW in manifest.ops),
+        (Feature.IN_PLACE, manifest.in_place),
+        (Feature.PREDICTED, Op.PREDICTED in manifest.ops),
+    )
+    return Feature(sum(int(feature) for feature, is_needed in wanted if is_needed))
 
 
 def required_memory_bytes(manifest: Manifest, head_bytes: int) -> int:
@@ -147,8 +151,9 @@ def read_head(data: bytes | bytearray | memoryview, signed: SignedHead, profile:
     required, sections = read_sections(view)
     manifest = parse_manifest(sections[Section.MANIFEST])
     _check_profile(manifest, len(view), profile)
-    if required != features_of(manifest):
-        raise CorruptError(f"preamble: features {required!r}, expected {features_of(manifest)!r} as the manifest says")
+    expected = features_of(manifest)
+    if required != expected:
+        raise CorruptError(f"preamble: features {required!r}, expected {expected!r} as the manifest says")
     index = parse_index(sections[Section.INDEX], manifest)
     segments = _read_segments(sections.get(Section.SEGMENTS), manifest)
     predictors = _read_predictors(sections.get(Section.PREDICTORS), manifest, segments)
@@ -186,7 +191,7 @@ def read_sections(view: memoryview) -> tuple[Feature, Mapping[int, memoryview]]:
     sections: dict[int, memoryview] = {}
     for section, flags, length_bytes in entries:
         content = cursor.take(length_bytes)
-        if section in Section.__members__.values():
+        if section in _KNOWN_SECTIONS:
             if not flags & CRITICAL:
                 raise CorruptError(f"head: section {section} is not marked critical")
             sections[section] = content

@@ -63,7 +63,7 @@ class BlockRecord:
 class BlockIndex:
     """The records in install order, decoded one at a time so that a large index costs no more than its bytes.
 
-    Build one with `parse_index`.
+    Build one with `parse_index`. `blobs_bytes` is the length of all blobs.
     """
 
     manifest: Manifest
@@ -72,6 +72,7 @@ class BlockIndex:
     length_width: int
     record_bytes: int
     checkpoints: tuple[int, ...]
+    blobs_bytes: int
 
     def __len__(self) -> int:
         return self.manifest.block_count
@@ -100,11 +101,6 @@ class BlockIndex:
             return block, self.manifest.new.digest.value
         at += 2 + self.length_width + (WINDOW_BYTES if self.layout & WINDOWED else 0) + DIGEST_BYTES
         return block, self.raw[at : at + DIGEST_BYTES]
-
-    @property
-    def blobs_bytes(self) -> int:
-        """Length of all blobs."""
-        return self[len(self) - 1].blob_end
 
     def _blob_bytes(self, position: int) -> int:
         start = position * self.record_bytes + (BLOCK_NUMBER_BYTES if self.layout & NUMBERED else 0) + 2
@@ -210,7 +206,7 @@ def parse_index(section: memoryview, manifest: Manifest) -> BlockIndex:
     checkpoints = []
     offset = longest = 0
     ops = set()
-    index = BlockIndex(manifest, raw, layout, length_width, width, ())
+    index = BlockIndex(manifest, raw, layout, length_width, width, (), 0)
     seen = bytearray(count) if layout & NUMBERED else None
     for position in range(count):
         if position % CHECKPOINT_RECORDS == 0:
@@ -233,7 +229,7 @@ def parse_index(section: memoryview, manifest: Manifest) -> BlockIndex:
             f"{what}: longest blob {longest} bytes, operations {sorted(op.name for op in ops)}; expected exactly "
             f"{manifest.max_blob_bytes} and {sorted(op.name for op in manifest.ops)} as the manifest says"
         )
-    return BlockIndex(manifest, raw, layout, length_width, width, tuple(checkpoints))
+    return BlockIndex(manifest, raw, layout, length_width, width, tuple(checkpoints), offset)
 
 
 def _check(record: BlockRecord, position: int, manifest: Manifest) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from typing import Final
 
 from packager.vehicle.codec import CodecLimits
@@ -153,8 +154,8 @@ def parse_manifest(section: memoryview) -> Manifest:
         old=old,
         block_log2=block_log2,
         in_place=bool(flags & FLAG_IN_PLACE),
-        ops=frozenset(op for op in Op if ops_mask >> op & 1),
-        coders=frozenset(coder for coder in Coder if coders_mask >> coder & 1),
+        ops=_ops_of(ops_mask),
+        coders=_coders_of(coders_mask),
         window_log2=window_log2,
         max_blob_bytes=max_blob_bytes,
         max_source_bytes=max_source_bytes,
@@ -169,6 +170,16 @@ def parse_manifest(section: memoryview) -> Manifest:
     )
     _check(manifest)
     return manifest
+
+
+@cache
+def _ops_of(mask: int) -> frozenset[Op]:
+    return frozenset(op for op in Op if mask >> op & 1)
+
+
+@cache
+def _coders_of(mask: int) -> frozenset[Coder]:
+    return frozenset(coder for coder in Coder if mask >> coder & 1)
 
 
 def _image(cursor: Cursor) -> ImageId:

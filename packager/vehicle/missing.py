@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Final
 
+from packager.vehicle.blocks import Workspace
 from packager.vehicle.errors import IncompatibleError
 from packager.vehicle.index import BlockIndex
 from packager.vehicle.manifest import Manifest
@@ -25,7 +26,8 @@ def find_held(manifest: Manifest, index: BlockIndex, slot: StoredFile, ahead_blo
         manifest: Of the authentic head.
         index: Of the same head.
         slot: May be shorter or longer than the new image.
-        ahead_blocks: Stop after this many missing blocks in a row; the rest counts as missing. None reads all.
+        ahead_blocks: Stop after this many missing blocks in a row, and at once where the first block is missing, as in every slot that
+            no earlier run wrote to; the rest counts as missing. None reads all.
 
     Returns:
         One byte per block, in install order: 1 where the slot holds it, else 0.
@@ -35,15 +37,16 @@ def find_held(manifest: Manifest, index: BlockIndex, slot: StoredFile, ahead_blo
     """
     count = len(index)
     held = bytearray(count)
-    buffer = memoryview(bytearray(min(_READ_BYTES, manifest.block_bytes, manifest.new.length_bytes)))
-    end = count if ahead_blocks is None else min(ahead_blocks, count)
+    end = count if ahead_blocks is None else min(ahead_blocks, 1)
     position = 0
-    while position < end:
-        block, output_digest = index.outcome(position)
-        if _digest_of(slot, *manifest.block_range(block), buffer) == output_digest:
-            held[position] = 1
-            end = count if ahead_blocks is None else min(position + 1 + ahead_blocks, count)
-        position += 1
+    with Workspace.borrowed() as workspace:
+        buffer = workspace.gather(min(_READ_BYTES, manifest.max_output_bytes))
+        while position < end:
+            block, output_digest = index.outcome(position)
+            if _digest_of(slot, *manifest.block_range(block), buffer) == output_digest:
+                held[position] = 1
+                end = count if ahead_blocks is None else min(position + 1 + ahead_blocks, count)
+            position += 1
     return held
 
 

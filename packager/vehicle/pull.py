@@ -39,7 +39,10 @@ def apply_file(applier: Applier, bundle: BinaryIO) -> VerifiedImage:
         StateError: The applier failed or ended before.
     """
     offset = applier.next_offset
-    while chunk := _read(bundle, offset, max(applier.missing_bytes, READ_BYTES)):
+    beyond = (
+        applier.progress.bundle_bytes + 1
+    )  # what is asked for is allocated: no more than tells whether bytes follow
+    while chunk := _read(bundle, offset, min(max(applier.missing_bytes, READ_BYTES), beyond - offset)):
         applier.feed(chunk, offset)
         offset = max(offset + len(chunk), applier.next_offset)
     return applier.finish()

@@ -2,6 +2,10 @@
 
 import pytest
 
+from packager.vehicle.applier import Applier
+from packager.vehicle.blocks import NoOldImage
+from packager.vehicle.identity import Digest
+from packager.vehicle.journal import JOURNAL_BYTES, Binding, Journal
 from packager.vehicle.missing import REQUEST_BYTES, find_held, first_missing, missing_ranges
 from tests.faulty_storage import MemoryFile
 from tests.in_place_bundles import swapped
@@ -51,11 +55,24 @@ def test_how_far_it_looks_behind_a_missing_block(ahead: int | None, found: bool)
     assert held == [1, 0, 0, 0] + [int(found)] * 6
 
 
-def test_where_nothing_is_held_it_stops_reading() -> None:
+@pytest.mark.parametrize(("lost", "read_blocks"), [((0,), 1), ((1, 2, 3, 4, 5), 5), ((1, 2, 3), 10)])
+def test_behind_a_missing_first_block_and_a_long_gap_it_reads_nothing(lost: tuple[int, ...], read_blocks: int) -> None:
     sample = delta_mixed()
-    slot = Counting(bytes(len(sample.new)))
+    slot = Counting(without(sample, *lost))
     find_held(sample.head.manifest, sample.head.index, slot, 4)
-    assert slot.read_bytes == 4 * BLOCK
+    assert slot.read_bytes == min(read_blocks * BLOCK, len(sample.new))
+
+
+def test_without_a_journal_an_image_of_one_block_is_not_looked_for() -> None:
+    sample = make("", None, noise(1, BLOCK), [RAW])
+    slot = Counting(sample.new)
+    with Applier(sample.head, NoOldImage(), slot) as applier:
+        assert applier.missing_ranges() == [(sample.head_bytes, len(sample.data))]
+    assert slot.read_bytes == 0
+    journal = Journal(MemoryFile(JOURNAL_BYTES), Binding(sample.head.digest, Digest(bytes(32))))
+    with Applier(sample.head, NoOldImage(), slot, journal=journal) as applier:
+        assert applier.missing_ranges() == []
+    assert slot.read_bytes == BLOCK
 
 
 class Counting(MemoryFile):
