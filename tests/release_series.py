@@ -130,6 +130,7 @@ def proven_by(contents: Contents) -> VerifiedChain:
         {t.path: t.digest for t in targets if isinstance(t, BundleTarget)},
         {name: Digest.of(data) for name, data in contents.chain.files.items() if name != SBOM_NAME},
         {},
+        datetime.max.replace(tzinfo=UTC),
     )
 
 

@@ -17,7 +17,7 @@ from packager.model.policy import KeyPolicy, key_names
 from packager.repo.ceremony import create_root
 from packager.repo.key_creation import add_key, create_keys
 from packager.repo.keys import is_demo, is_here, key_uri, load_public, public_path, root_path
-from packager.repo.schemes import fingerprint, scheme_of
+from packager.repo.schemes import fingerprint, pem, scheme_of
 
 DIRECTORY = click.option(
     "--keys",
@@ -107,12 +107,17 @@ def list_keys(*, directory: Path, as_json: bool) -> None:
 @keys.command()
 @click.argument("name")
 @DIRECTORY
+@click.option("--pem", "as_pem", is_flag=True, help="Print the public key as PEM, for other tools, and nothing else.")
 @JSON
-def show(*, name: str, directory: Path, as_json: bool) -> None:
+def show(*, name: str, directory: Path, as_pem: bool, as_json: bool) -> None:
     """Show one key: its id, its fingerprint to compare by voice, where its private half lies, which roles use it.
 
-    The fingerprint is the SHA-256 of the key's DER form, as other tools compute it, too.
+    The fingerprint is the SHA-256 of the key's DER form, as other tools compute it, too. --pem also shows keys that no role lists any more.
     """
+    if as_pem:
+        key = load_public(directory, name)
+        Output(as_json).result("summary", pem(key).rstrip(), name=name, pem=pem(key))
+        return
     policy = read_policy(directory / "policy.toml")
     if name not in key_names(policy):
         raise KeyMaterialError(f"key {name!r}: found no role that lists it, expected one", hint="packager keys list")

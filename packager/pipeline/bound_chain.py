@@ -28,7 +28,7 @@ def verify_chains(
     directory: Path,
     trusted: TrustedMetadata,
     targets: Iterable[ImageTarget | BundleTarget],
-    now: datetime,
+    now: datetime | None,
     only: str | None = None,
 ) -> dict[str, VerifiedChain]:
     """Verify the supply chain of every release that some car reads.
@@ -37,7 +37,7 @@ def verify_chains(
         directory: ``DIR/chain``.
         trusted: The repository's metadata.
         targets: All of it that some car reads.
-        now: Time to judge expiry by.
+        now: Time to judge the expiry of layouts by; None if the summaries of the release gate say when they were judged.
         only: The one release to verify; None for all.
 
     Returns:

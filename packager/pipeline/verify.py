@@ -10,6 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
 
+from tuf.api.metadata import Root
+
 from packager.bundle.check import apply_to_file, rebuild
 from packager.bundle.loose import ANY_PROFILE
 from packager.model.errors import VerificationError
@@ -22,7 +24,9 @@ from packager.vehicle.head import Head, read_head
 from packager.vehicle.identity import ImageId
 from packager.vehicle.metadata_store import MemoryStorage, NotFoundError, TrustedMetadata, initialise, refresh
 from packager.vehicle.selection import check_manifest
+from packager.vehicle.summary import read_gate
 from packager.vehicle.targets import CHAIN, BundleTarget, ImageTarget
+from packager.vehicle.trust import MAX_ROOT_BYTES, read_next_root, read_root
 
 METADATA: Final = Path("metadata")
 TARGETS: Final = Path("targets")
@@ -92,8 +96,14 @@ def verify_evidence(
         ResourceError: A file can't be read.
     """
     trusted = load_repository(directory / "repo", root, now)
-    targets = trusted.delegations.everything()
-    chains = verify_chains(directory / CHAIN, trusted, targets, now)
+    check_roots(directory / "repo" / METADATA, root)
+    try:
+        targets = trusted.delegations.everything()
+    except NotFoundError as error:
+        raise UntrustedError(f"repository {directory}: {error}") from error
+    # A release stays released when its layout expires: the gate says when it judged, and TUF whether the release is still offered.
+    has_gate = read_gate(trusted.targets) is not None
+    chains = verify_chains(directory / CHAIN, trusted, targets, None if has_gate else now)
     if not chains:
         raise UntrustedError(f"repository {directory}: has no release, expected at least one")
     verify_exported(directory, trusted, chains)
@@ -112,6 +122,29 @@ def load_repository(repo: Path, root: bytes, now: datetime) -> TrustedMetadata:
         return refresh(storage, FetchFromDirectory(repo / METADATA), now)
     except NotFoundError as error:
         raise UntrustedError(f"repository {repo}: {error}") from error
+
+
+def check_roots(metadata: Path, root: bytes) -> None:
+    """Check that every published root follows from the one before, and that the trusted one is among them as it is trusted.
+
+    Cars that were away for long walk roots that nobody else reads any more.
+
+    Raises:
+        UntrustedError: One does not; the message names it.
+        ResourceError: One can't be read.
+    """
+    before: Root | None = None
+    trusted = read_root(root)
+    for path in sorted(metadata.glob("*.root.json"), key=lambda path: (len(path.name), path.name)):
+        data = FetchFromDirectory(metadata).fetch(path.name, MAX_ROOT_BYTES)
+        try:
+            before = read_root(data) if before is None else read_next_root(data, before)
+        except UntrustedError as error:
+            raise UntrustedError(f"{path}: {error}") from error
+        if before.version == trusted.version and data != root:
+            raise UntrustedError(f"{path}: found another root of version {trusted.version} than the trusted one")
+    if before is None or before.version < trusted.version:
+        raise UntrustedError(f"{metadata}: found no root of version {trusted.version}, which is trusted")
 
 
 def find_signed_head(repo: Path, root: bytes, head: Head, now: datetime) -> BundleTarget:
@@ -222,5 +255,9 @@ def _identify(path: Path) -> ImageId:
     try:
         with path.open("rb") as stream:
             return ImageId.of_stream(stream)
+    except FileNotFoundError as error:
+        raise VerificationError(
+            f"{path}: is missing, expected the file that was signed", hint="get the release again"
+        ) from error
     except OSError as error:
         raise ResourceError(f"{path}: can't be read: {error.strerror}") from error

@@ -169,7 +169,7 @@ def load_signers(
             absent = ", ".join(name for name in role.keys if name not in here)
             raise KeyMaterialError(
                 f"{directory / 'private'}: found {len(here)} of {len(role.keys)} keys, expected {role.threshold}; missing: {absent}",
-                hint=_MAKE,
+                hint="restore them, or say where they lie (packager keys add NAME --uri URI); for a new policy: make keys",
             )
         for name in here:
             if name not in signers:

@@ -84,6 +84,15 @@ def fingerprint(key: SSlibKey) -> str:
     return sha256(_parse(key).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
+def pem(key: SSlibKey) -> str:
+    """Return the key as every other tool reads it: PEM SubjectPublicKeyInfo.
+
+    Raises:
+        ValueError: The key is malformed.
+    """
+    return _parse(key).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
 def canonical(key: SSlibKey) -> SSlibKey:
     """Return a key in the form, and under the id, that `check_public` expects: services write PEM in their own ways.
 

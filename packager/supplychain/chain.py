@@ -57,6 +57,7 @@ class VerifiedChain:
         targets: Digests of the published bundles, by target path: exactly these may be signed as targets.
         files: Digests of layout and links, by file name.
         functionaries: Who may perform each step, as the layout says.
+        expires: When the layout does, UTC.
     """
 
     release: ReleaseId
@@ -65,6 +66,7 @@ class VerifiedChain:
     targets: Mapping[str, Digest]
     files: Mapping[str, Digest]
     functionaries: Mapping[str, Functionaries]
+    expires: datetime
 
     @property
     def new_images(self) -> dict[str, Digest]:
@@ -91,13 +93,13 @@ def read_chain(directory: Path) -> dict[str, bytes]:
     return files
 
 
-def verify_chain(files: Mapping[str, bytes], layout_keys: Sequence[Key], now: datetime) -> VerifiedChain:
+def verify_chain(files: Mapping[str, bytes], layout_keys: Sequence[Key], now: datetime | None) -> VerifiedChain:
     """Verify a supply chain.
 
     Args:
         files: Layout and links by file name.
         layout_keys: The layout's owners, from a trusted place; every one must have signed.
-        now: Time to judge expiry by; aware.
+        now: Time to judge expiry by; aware. None if the caller judges it, by `VerifiedChain.expires`.
 
     Raises:
         SupplyChainError: It does not hold; the message names the step or link that breaks.
@@ -108,23 +110,23 @@ def verify_chain(files: Mapping[str, bytes], layout_keys: Sequence[Key], now: da
     if not layout_keys:
         raise SupplyChainError("layout: found no key to verify it with, expected at least one")
     layout, _ = open_envelope(files[LAYOUT_NAME], "layout", layout_keys, len(layout_keys))
-    release = _check_layout(layout, now)
+    release, expires = _check_layout(layout, now)
     functionaries = {step["name"]: _read_functionaries(layout, step) for step in layout["steps"]}
     link_files = {name: data for name, data in files.items() if name != LAYOUT_NAME}
     links = _verify_links(functionaries, link_files)
     judge(files[LAYOUT_NAME], link_files, layout_keys)
     images, targets = _check_release(release, links)
     digests = {name: Digest.of(data) for name, data in sorted(files.items())}
-    return VerifiedChain(release, links, images, targets, digests, functionaries)
+    return VerifiedChain(release, links, images, targets, digests, functionaries, expires)
 
 
-def _check_layout(layout: Mapping[str, Any], now: datetime) -> ReleaseId:
+def _check_layout(layout: Mapping[str, Any], now: datetime | None) -> tuple[ReleaseId, datetime]:
     """Check what in-toto leaves open: no commands to run, every step demanded, nothing allowed by default, bound to a release."""
     try:
         if layout["_type"] != "layout":
             raise SupplyChainError(f"layout: found a {layout['_type']}")
         expires = datetime.strptime(layout["expires"], TIME_FORMAT).replace(tzinfo=UTC)
-        if expires <= now:
+        if now is not None and expires <= now:
             raise SupplyChainError(
                 f"layout: expired at {expires:%Y-%m-%d %H:%M:%S} UTC, now is {now:%Y-%m-%d %H:%M:%S}",
                 hint="build again",
@@ -146,7 +148,7 @@ def _check_layout(layout: Mapping[str, Any], now: datetime) -> ReleaseId:
                 if not step[kind] or step[kind][-1] != ["DISALLOW", "*"]:
                     raise SupplyChainError(f"layout: step {step['name']!r}: {kind} must end with DISALLOW *")
         binding = parse_json(layout["readme"].encode(), "layout: readme", SupplyChainError)["release"]
-        return ReleaseId(str(binding["name"]), str(binding["version"]), Digest.from_hex(binding[SHA256]))
+        return ReleaseId(str(binding["name"]), str(binding["version"]), Digest.from_hex(binding[SHA256])), expires
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise SupplyChainError(f"layout: {error!r}; expected a layout of {', '.join(STEPS)} for one release") from error
 

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from securesystemslib.signer import Signer
@@ -94,7 +94,7 @@ def check_summary(
         gate: Who may sign.
 
     Raises:
-        SupplyChainError: It does not hold.
+        SupplyChainError: It does not hold, or the layout had expired when the gate judged.
     """
     try:
         found = verify_summary(data, path, gate)
@@ -107,11 +107,25 @@ def check_summary(
                 f"{path}: {field}: found {said.get(field)!r}, expected {expected!r}",
                 hint="the release gate judged another chain; get the release again",
             )
+    _check_time(said.get("timeVerified"), path, chain)
     for name in sorted(found.keys() | images.keys()):
         if found.get(name) != images.get(name):
             raise SupplyChainError(
                 f"{path}: {name}: vouches for {found.get(name) or 'nothing'}, signed is {images.get(name) or 'nothing'}"
             )
+
+
+def _check_time(said: object, path: str, chain: VerifiedChain) -> None:
+    """Check that the gate judged before the layout expired: from then on, TUF's own expiry says whether the release is still offered."""
+    try:
+        verified_at = datetime.strptime(str(said), TIME_FORMAT).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise SupplyChainError(f"{path}: timeVerified: found {said!r}, expected a time in UTC") from error
+    if verified_at >= chain.expires:
+        raise SupplyChainError(
+            f"{path}: the release gate judged at {said}, expected before the layout expired, at {chain.expires:{TIME_FORMAT}}",
+            hint="build again",
+        )
 
 
 def _judged(chain: VerifiedChain, chain_path: str) -> dict[str, Any]:

@@ -282,7 +282,9 @@ def _check_file(data: bytes, meta: MetaFile, name: str, by: str, policy: TrustPo
     length_bytes, digest = _signed_file(meta, name, by)
     found = Digest.of(data)
     if len(data) != length_bytes or found != digest:
-        raise UntrustedError(f"{name}: found {len(data)} bytes, {found}; {by} lists {length_bytes} bytes, {digest}")
+        raise UntrustedError(
+            f"{name}: found {len(data)} bytes, {found}; {by} lists {length_bytes} bytes, {digest}, for version {meta.version}"
+        )
 
 
 def _differ(found: MetaFile, known: MetaFile) -> bool:

@@ -1,27 +1,32 @@
 """Release after release in one repository, with real bundles: built without its keys, signed elsewhere, verified, and what breaks that."""
 
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from packager.cli import packager
 from packager.cli.failure import run
 from packager.config.policy import read_policy
 from packager.config.release import read_release
-from packager.model.errors import RepositoryError
+from packager.model.errors import RepositoryError, SupplyChainError
 from packager.pipeline import repository
 from packager.pipeline.build import load_authority
 from packager.pipeline.gate import approve_release
+from packager.pipeline.verify import verify_evidence
 from packager.repo import targets_set
 from packager.repo.authority import Authority
 from packager.repo.contents import Contents, read_contents
 from packager.repo.staged import read_file
+from packager.vehicle.identity import Digest
 from packager.vehicle.targets import ImageTarget
 from sample_images.catalogue import CATALOGUE, read_catalogue
 from sample_images.obtaining import obtain
@@ -271,3 +276,66 @@ def test_a_gate_that_is_exchanged_after_the_proposal_is_found_by_the_publication
     before = files(site)
     assert run(packager, ["repo", "publish", str(site), "--allow-demo-keys", *place], "packager") == 50
     assert files(site) == before
+
+
+@pytest.mark.parametrize("has_gate", [True, False])
+def test_a_release_stays_verified_when_its_layout_has_expired(workshop: Path, tmp_path: Path, has_gate: bool) -> None:
+    """What the gate approved in time is offered for as long as TUF metadata says so; nobody else says when a layout was judged."""
+    keys = shutil.copytree(workshop / "keys", tmp_path / "keys")
+    head, layout, rest = re.split(r"(\[layout\][^\[]*\[[^\[]*)", (keys / "policy.toml").read_text())
+    text = head + layout.replace("expires_days = 90", "expires_days = 1") + rest
+    (keys / "policy.toml").write_text(text if has_gate else text[: text.index("[gate]")])
+    site = tmp_path / "site"
+    assert build(workshop, "all.toml", str(site), keys=str(keys)) == 0
+    root = (keys / "public/root.json").read_bytes()
+    assert verify_evidence(site, root, ISSUED_AT + timedelta(hours=23))
+    if has_gate:
+        assert verify_evidence(site, root, ISSUED_AT + timedelta(days=10))
+    else:
+        with pytest.raises(SupplyChainError, match="layout: expired at 2026-11-21"):
+            verify_evidence(site, root, ISSUED_AT + timedelta(days=10))
+
+
+@pytest.mark.parametrize(
+    ("path", "what", "problem"),
+    [
+        ("repo/metadata/1.root.json", "flip", "1.root.json: "),
+        ("repo/metadata/1.root.json", "missing", "found no root of version 1, which is trusted"),
+        ("repo/metadata/1.body.07-2020.45.json", "flip", "body.07-2020.45.json: found .* for version 1"),
+        ("repo/metadata/1.body.07-2020.45.json", "missing", "1.body.07-2020.45.json: is missing"),
+        ("repo/metadata/1.powertrain.07-2020.45+fix.json", "missing", "07-2020.45.fix.json: is missing"),
+        ("repo/targets/zgw-small/1.2.0/full.bundle", "missing", "zgw-small/1.2.0/full.bundle: is missing"),
+    ],
+)
+def test_what_is_damaged_or_missing_is_named(
+    both: Path, tmp_path: Path, verify: Callable[[Path], tuple[int, str, str]], path: str, what: str, problem: str
+) -> None:
+    site = shutil.copytree(both, tmp_path / "site")
+    data = bytearray((site / path).read_bytes())
+    (site / path).unlink()
+    if what == "flip":
+        data[len(data) // 2] ^= 1
+        (site / path).write_bytes(data)
+    code, _, err = verify(site)
+    assert code == 60, err
+    assert re.search(problem, err), err
+
+
+@pytest.mark.system
+@pytest.mark.skipif(not (shutil.which("openssl") and shutil.which("jq")), reason="needs the packages openssl and jq")
+def test_provenance_and_summaries_are_checked_without_this_program(workshop: Path, both: Path, tmp_path: Path) -> None:
+    """With the commands that docs/supply-chain.md gives."""
+    text = (PROJECT / "docs/supply-chain.md").read_text()
+    recipe = text[text.index("      jq -r .payload FILE") : text.index("  What a statement should say")]
+    script = re.sub("^      ", "", recipe, flags=re.MULTILINE)
+    bundle = both / "repo/targets/zgw-small/1.2.0/full.bundle"
+    provenance = both / "evidence/07-2020.45/zgw-small/1.2.0/full.bundle.provenance.json"
+    for key, file in (("bundle", provenance), ("gate", both / "repo/targets/summary/body.07-2020.45.json")):
+        shown = CliRunner().invoke(packager, ["keys", "show", key, "--pem", "--keys", str(workshop / "keys")])
+        (tmp_path / "key.pem").write_text(shown.stdout)
+        done = subprocess.run(
+            ["bash", "-ec", script.replace("FILE", str(file))], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert (done.returncode, "Signature Verified Successfully" in done.stdout) == (0, True), done.stderr
+        if key == "bundle":
+            assert done.stdout.splitlines()[-1] == Digest.of(bundle.read_bytes()).hex

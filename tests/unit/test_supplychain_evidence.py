@@ -201,3 +201,22 @@ def test_sbom_lists_what_is_signed_and_nothing_else(chain: VerifiedChain) -> Non
     for data in (b"{}", b"[]", sbom(chain).replace(b'"1.6"', b'"1.4"'), sbom(chain).replace(b"SHA-256", b"MD5")):
         with pytest.raises(SupplyChainError, match="s: "):
             check_sbom(data, "s", listed)
+
+
+@pytest.mark.parametrize(("before", "holds"), [(timedelta(seconds=1), True), (timedelta(0), False)])
+def test_gate_must_have_judged_before_the_layout_expired(chain: VerifiedChain, before: timedelta, holds: bool) -> None:
+    data = make_summary(SUMMARY, images(chain), chain, CHAIN, [SIGNERS["gate"]], chain.expires - before)
+    if holds:
+        check_summary(data, SUMMARY, images(chain), chain, CHAIN, GATE)
+    else:
+        with pytest.raises(SupplyChainError, match=r"judged at .* expected before the layout expired, at 2026-"):
+            check_summary(data, SUMMARY, images(chain), chain, CHAIN, GATE)
+
+
+@pytest.mark.parametrize("said", ["yesterday", None, 1])
+def test_gate_must_say_when_it_judged(chain: VerifiedChain, said: object) -> None:
+    good = statement(make_summary(SUMMARY, images(chain), chain, CHAIN, [SIGNERS["gate"]], NOW))["predicate"]
+    predicate = {**good, "timeVerified": said}
+    data = sign_statement(images(chain), "https://slsa.dev/verification_summary/v1", predicate, [SIGNERS["gate"]])
+    with pytest.raises(SupplyChainError, match="timeVerified: found"):
+        check_summary(data, SUMMARY, images(chain), chain, CHAIN, GATE)
