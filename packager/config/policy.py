@@ -33,10 +33,13 @@ def read_policy(path: Path) -> KeyPolicy:
     top = Table(values, "", problems)
     layout = _read_role(top, "layout")
     commands: dict[str, tuple[str, ...]] = {}
+    step_hardware: dict[str, tuple[str, ...]] = {}
     steps = {}
     for name, table in top.table("steps").children():
         if words := _read_command(table):
             commands[name] = words
+        if hardware := table.names("hardware", default=()):
+            step_hardware[name] = hardware
         steps[name] = _read_keys(table, layout.expires_days)
     policy = KeyPolicy(
         demo=top.boolean("demo"),
@@ -50,6 +53,7 @@ def read_policy(path: Path) -> KeyPolicy:
         schemes=top.table("schemes", optional=True).texts(),
         gate=_read_keys(top.table("gate"), layout.expires_days) if "gate" in values else None,
         commands=commands,
+        step_hardware=step_hardware,
     )
     top.end()
     problems.extend(

@@ -51,6 +51,7 @@ class KeyPolicy:
         schemes: Signature scheme per key; a key that is not listed may be of any, and is made with the default one.
         gate: The release gate, which verifies the supply chain and says so to the cars; None for a repository that says nothing.
         commands: What a step of the company's own must run, by its name; a step that is not listed may run anything.
+        step_hardware: Hardware ids whose images a step of the company's own may make, by its name; one that is not listed may make any.
     """
 
     demo: bool
@@ -64,6 +65,7 @@ class KeyPolicy:
     schemes: Mapping[str, str] = field(default_factory=dict)
     gate: RolePolicy | None = None
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    step_hardware: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def roles(self) -> dict[str, RolePolicy]:
         """Return every role under a name for people, those of TUF first."""

@@ -62,6 +62,7 @@ def renew_online(
     """
     writes = writes or Writes()
     with locked(directory):
+        writes.sweep(directory / METADATA)
         in_force = read_in_force(directory, anchor)
         if in_force.snapshot is None:
             raise RepositoryError(

@@ -95,6 +95,8 @@ def publish(
     """
     writes = writes or Writes()
     with locked(directory):
+        if not dry_run:
+            writes.sweep(directory / METADATA)
         in_force = read_in_force(directory, anchor)
         staged = read_staged(directory)
         fresh = {role: file for role, file in staged.items() if in_force.files.get(role) != file.data}

@@ -63,6 +63,15 @@ class Writes:
         except ResourceError as error:
             raise SpaceError(str(error)) from error
 
+    def sweep(self, directory: Path) -> None:
+        """Remove the unfinished files that a writer left when it was killed inside a write. No other may be at work there.
+
+        Raises:
+            SpaceError: One can't be removed.
+        """
+        for path in directory.glob(".*.json.*"):
+            self.remove(path)
+
     def remove(self, path: Path) -> None:
         """Remove a file or a directory with all that is in it, if it is there.
 

@@ -125,6 +125,13 @@ def perform(
                 f"step {step!r}: found its link {link_name(step, keys[name].keyid)}, expected none",
                 hint="remove the link to perform the step again, and those of the steps after it",
             )
+    hardware = policy.step_hardware.get(step, ())
+    for name in products:
+        if hardware and name.startswith(f"{IMAGES}/") and name.split("/")[1] not in hardware:
+            raise SupplyChainError(
+                f"step {step!r}: makes {name}, expected images of {', '.join(hardware)} alone",
+                hint="the policy names the hardware of the step",
+            )
     used = _hash_all(step, materials, (INPUT, WORK, IMAGES))
     earlier = read_front(policy, keys, links, order[: order.index(step)])
     require_made({name: digest for name, digest in used.items() if not name.startswith(f"{INPUT}/")}, earlier)

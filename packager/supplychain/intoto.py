@@ -171,7 +171,10 @@ def make_layout(
             Step(
                 name=name,
                 expected_materials=[list(rule) for rule in material_rules(name, front[:position])],
-                expected_products=[list(rule) for rule in product_rules(name, starts, front[:position])],
+                expected_products=[
+                    list(rule)
+                    for rule in product_rules(name, starts, front[:position], policy.step_hardware.get(name, ()))
+                ],
                 pubkeys=[key.keyid for key in functionaries],
                 threshold=policy.steps[name].threshold,
                 expected_command=list(COMMAND if name in STEPS else policy.commands.get(name, ())),

@@ -110,6 +110,11 @@ def check_steps(policy: KeyPolicy) -> tuple[str, ...]:
         for name in policy.commands
         if name in STEPS
     ]
+    problems += [
+        f"steps.{name}.hardware: found some, expected none: this step is about all of a release"
+        for name in policy.step_hardware
+        if name in STEPS
+    ]
     if problems:
         raise ConfigError("key policy: its steps are not those of a release", tuple(problems))
     return (*front, *STEPS)
@@ -152,16 +157,22 @@ def material_rules(step: str, front: Sequence[str] = ()) -> Rules:
     return (*matches, _NOTHING_ELSE)
 
 
-def product_rules(step: str, olds: Iterable[str], front: Sequence[str] = ()) -> Rules:
+def image_patterns(hardware: Sequence[str]) -> tuple[str, ...]:
+    """Return patterns of the images of some hardware; of any if none is named."""
+    return tuple(f"images/{hardware_id}/*" for hardware_id in hardware) or ("images/*",)
+
+
+def product_rules(step: str, olds: Iterable[str], front: Sequence[str] = (), hardware: Sequence[str] = ()) -> Rules:
     """Return what `step` may make.
 
     Args:
         step: Its name.
         olds: What bundles start from (`old_name`): each gets a rule that what was rebuilt from it is the collected image.
         front: The front steps before it, in order; what they made is passed on by the first step of a build.
+        hardware: Whose images a front step may make; none for any.
     """
     if step not in STEPS:
-        return (("ALLOW", f"{WORK}/*"), ("ALLOW", "images/*"), _NOTHING_ELSE)
+        return (("ALLOW", f"{WORK}/*"), *(("ALLOW", pattern) for pattern in image_patterns(hardware)), _NOTHING_ELSE)
     if step == SELF_CHECK:
         proof = ("WITH", "PRODUCTS", "IN", "images", "FROM", COLLECT)
         return (*(("MATCH", "*", "IN", f"rebuilt/{old}", *proof) for old in sorted(set(olds))), _NOTHING_ELSE)

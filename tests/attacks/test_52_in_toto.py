@@ -379,3 +379,20 @@ def test_attack_52_nothing_is_said_on_the_streams_of_the_process(
     refused(build, "link of step 'diff'", {**build.files(), file_of(DIFF): json.dumps({}).encode()})
     assert capfd.readouterr() == ("", "")
     assert logging.getLogger("in_toto").level == level
+
+
+def test_attack_52_own_step_makes_images_of_foreign_hardware(tmp_path: Path) -> None:
+    """A supplier's step makes what its own hardware gets, as its TUF role signs for nothing else."""
+    own = with_front(make_build(), "compile")
+    own.policy = replace(own.policy, step_hardware={"compile": ("E0", "E1")})
+    own.verify()
+    own.policy = replace(own.policy, step_hardware={"compile": ("E0",)})
+    refused(own, "step 'compile', products: .*images/E1/new/image")
+    own.policy = replace(own.policy, step_hardware={"compile": ("E",)})
+    refused(own, "step 'compile', products: ")
+    workshop = Workshop(tmp_path)
+    workshop.build.policy = replace(workshop.build.policy, step_hardware={"compile": ("E0",)})
+    assert workshop.perform(workshop.makes_image)
+    workshop.build.policy = replace(workshop.build.policy, step_hardware={"compile": ("E1",)})
+    with pytest.raises(SupplyChainError, match="makes images/E0/new/image, expected images of E1 alone"):
+        workshop.perform("raise SystemExit('not even started')")

@@ -8,6 +8,7 @@ import pytest
 from packager.config.policy import MAX_EXPIRES_DAYS, read_policy
 from packager.model.errors import ConfigError
 from packager.model.policy import KeyPolicy, RolePolicy
+from packager.supplychain.steps import check_steps
 
 SAMPLE = Path(__file__).parents[2] / "keys" / "policy.toml"
 
@@ -158,3 +159,14 @@ def test_schemes_are_known_and_of_keys_that_a_role_lists(read: Callable[..., Key
     assert "schemes.root-9: found a key that no role lists" in text
     assert "schemes.root-1: found 'rsa-pkcs1v15-sha256', expected one of ed25519" in text
     assert "root-2: found 3, expected a string" in text
+
+
+def test_a_step_of_the_companys_own_may_be_held_to_its_hardware(read: Callable[..., KeyPolicy]) -> None:
+    own = '[steps.compile]\nkeys = ["compiler"]\nthreshold = 1\n'
+    assert read(("[steps.collect]", f"{own}[steps.collect]")).step_hardware == {}
+    policy = read(("[steps.collect]", f'{own}hardware = ["zgw", "bdc"]\n[steps.collect]'))
+    assert policy.step_hardware == {"compile": ("zgw", "bdc")}
+    assert problems_of(read, ("[steps.collect]", f'{own}hardware = ["z*"]\n[steps.collect]'))
+    with pytest.raises(ConfigError) as caught:
+        check_steps(read(("[steps.collect]", '[steps.collect]\nhardware = ["zgw"]')))
+    assert "steps.collect.hardware: found some, expected none" in caught.value.problems[0]

@@ -295,3 +295,18 @@ def test_extra_bytes_in_a_staged_file(life: Life) -> None:
     path.write_text(json.dumps(document))
     with pytest.raises(RepositoryError, match=r"2\.targets\.json: 0 of 2"):
         life.publish()
+
+
+def test_what_a_writer_left_that_was_killed_inside_a_write_is_swept_up(life: Life) -> None:
+    metadata = life.directory / "repo/metadata"
+    for name in (".2.snapshot.json.a1b2c3d4", ".timestamp.json.x_y_z_0a"):
+        (metadata / name).write_bytes(b"half of")
+    renew_online(life.directory, life.online, snapshot_is_due=lambda _: False)
+    assert not list(metadata.glob(".*"))
+    (metadata / ".2.targets.json.a1b2c3d4").write_bytes(b"half of")
+    life.propose(life.release(2))
+    life.sign()
+    assert publish(life.directory, life.online, lambda *_: None, dry_run=True)
+    assert list(metadata.glob(".*"))
+    life.publish()
+    assert not list(metadata.glob(".*"))
