@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from securesystemslib.signer import CryptoSigner, Signer
 from tuf.api.metadata import Metadata, Root, Targets
@@ -99,7 +100,7 @@ class Life:
             (directory / "chain" / name / file).write_bytes(data)
         return directory, Contents(name, HARDWARE, targets, Chain(files, [self.signer("owner").public_key]))
 
-    def propose(self, release: tuple[Path, Contents] | None = None, **options: bool) -> Mapping[str, Root | Targets]:
+    def propose(self, release: tuple[Path, Contents] | None = None, **options: Any) -> Mapping[str, Root | Targets]:
         """Propose and stage; returns what was proposed."""
         directory, contents = release or (None, None)
         proposed = propose(self.policy, self.keys, self.in_force(), self.now, contents, **options)
@@ -127,7 +128,7 @@ class Life:
             self.directory, self.online, lambda release, *_: self.chains.append(release), writes=writes, **options
         )
 
-    def whole(self, release: int | None = None, **options: bool) -> Published:
+    def whole(self, release: int | None = None, **options: Any) -> Published:
         """Propose, sign and publish."""
         self.propose(None if release is None else self.release(release), **options)
         self.sign()

@@ -76,6 +76,13 @@ def init(
 @ROOT
 @click.option("--renew", is_flag=True, help="Also give a new life time to what is due.")
 @WARN_DAYS
+@click.option(
+    "--retire",
+    "retired",
+    multiple=True,
+    metavar="RELEASE",
+    help="Take a release that no car reads any more (id as in DIR/chain) out of what cars read; its evidence goes to DIR/retired.",
+)
 @click.option("--replace", is_flag=True, help="Give up proposals that have signatures.")
 @ISSUED_AT
 @JSON
@@ -87,6 +94,7 @@ def propose(
     root_file: Path | None,
     renew: bool,
     warn_days: int | None,
+    retired: tuple[str, ...],
     replace: bool,
     issued_at: datetime | None,
     as_json: bool,
@@ -96,7 +104,16 @@ def propose(
     Rotation, revocation and thresholds are changes of policy.toml; nothing is staged that need not change.
     """
     place = open_place(repository, directory, root_file, issue_time(issued_at))
-    _show_staged(Output(as_json), repository, place, release=release, renew=renew, warn_days=warn_days, replace=replace)
+    _show_staged(
+        Output(as_json),
+        repository,
+        place,
+        release=release,
+        renew=renew,
+        warn_days=warn_days,
+        replace=replace,
+        retired=retired,
+    )
 
 
 @repo.command()
@@ -188,8 +205,9 @@ def _show_staged(
     renew: bool = False,
     warn_days: int | None = None,
     replace: bool = False,
+    retired: tuple[str, ...] = (),
 ) -> None:
-    files = propose_changes(place, release, is_renewed=renew, warn_days=warn_days, is_replaced=replace)
+    files = propose_changes(place, release, is_renewed=renew, warn_days=warn_days, is_replaced=replace, retired=retired)
     lines = [f"  {repository / STAGED / file.name}" for file in files]
     if files:
         lines.append(

@@ -1,6 +1,6 @@
 """The join of a repository's life: propose, publish, refresh; the supply chain is verified before people and before keys sign."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -61,6 +61,7 @@ def propose_changes(
     is_renewed: bool = False,
     warn_days: int | None = None,
     is_replaced: bool = False,
+    retired: Collection[str] = (),
 ) -> list[StagedFile]:
     """Stage what has to be signed so that the repository follows the policy and offers a new release.
 
@@ -70,6 +71,7 @@ def propose_changes(
         is_renewed: Whether roles that are due get a new life time.
         warn_days: When they are due; None for the last quarter of their life.
         is_replaced: Whether proposals that have signatures may go.
+        retired: Ids of releases that no car reads any more, to be taken out of what cars read.
 
     Raises:
         RepositoryError: The release or what is in force does not hold.
@@ -88,6 +90,7 @@ def propose_changes(
         contents,
         is_renewed=is_renewed,
         warn_days=warn_days,
+        retired=retired,
     )
     _check_vouched(
         in_force, payloads, [directory / TARGETS for directory in (release_dir, place.directory) if directory]

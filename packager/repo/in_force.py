@@ -75,6 +75,17 @@ def delegated_names(targets: Targets | None) -> tuple[str, ...]:
     return tuple(targets.delegations.roles or {})
 
 
+def listed_releases(in_force: InForce) -> set[str]:
+    """Return the ids of the releases that the targets role delegates to."""
+    return {name.partition(".")[2] for name in delegated_names(in_force.targets)} - {""}
+
+
+def retired_releases(in_force: InForce) -> set[str]:
+    """Return the ids of the releases that were in force and are no more: a snapshot forgets no role (TUF 5.5.5)."""
+    names = in_force.snapshot.meta if in_force.snapshot is not None else ()
+    return {name.removesuffix(".json").partition(".")[2] for name in names} - {""} - listed_releases(in_force)
+
+
 def read_in_force(directory: Path, anchor: bytes | None = None) -> InForce:
     """Read ``DIR/repo/metadata``.
 

@@ -5,7 +5,7 @@ new root; and a key that is taken away costs no signature of roles that enough o
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -13,11 +13,11 @@ from tuf.api.metadata import Key, Root, Targets
 
 from packager.model.errors import RepositoryError
 from packager.model.policy import KeyPolicy
-from packager.repo.admission import Standing
+from packager.repo.admission import Standing, split_role_name
 from packager.repo.ceremony import prepare_root
 from packager.repo.contents import Contents
-from packager.repo.in_force import InForce
-from packager.repo.lifetimes import lifetimes
+from packager.repo.in_force import InForce, listed_releases, retired_releases
+from packager.repo.lifetimes import lifetimes, needed_roles
 from packager.repo.signing import expiry
 from packager.repo.staged import StagedFile, delegated, parse_file, valid_signers
 from packager.repo.targets_set import prepare, renew
@@ -34,6 +34,7 @@ def propose(
     *,
     is_renewed: bool = False,
     warn_days: int | None = None,
+    retired: Collection[str] = (),
 ) -> dict[str, Root | Targets]:
     """Return the payloads that have to be signed by hand, by role; empty if what is in force is what is wanted.
 
@@ -45,9 +46,11 @@ def propose(
         contents: A new release; None for none.
         is_renewed: Whether roles that are due get a new life time.
         warn_days: When they are due, as in `lifetimes`.
+        retired: Ids of releases to take out of what cars read.
 
     Raises:
-        RepositoryError: A release is refused (`targets_set.prepare`), or there are releases but no root for them.
+        RepositoryError: A release is refused (`targets_set.prepare`), had its id before or can't be retired; or there are releases but no
+            root for them.
     """
     lives = lifetimes(in_force, policy, issued_at, warn_days) if is_renewed else []
     due = {life.role for life in lives if life.is_due}
@@ -58,7 +61,8 @@ def propose(
         raise RepositoryError("repository: has no root, and none is wanted; expected one", hint="packager repo init")
     if in_force.targets is None and contents is None:
         return proposed
-    targets = _next_targets(policy, keys, in_force, issued_at, contents, due)
+    _check_releases(in_force, contents, retired)
+    targets = _next_targets(policy, keys, in_force, issued_at, contents, due, retired)
     top = targets.pop(Targets.type, None)
     if top is None and in_force.targets is not None:
         role = following.roles[Targets.type]
@@ -68,6 +72,28 @@ def propose(
     if top is not None:
         proposed[Targets.type] = top
     return proposed | dict(sorted(targets.items()))
+
+
+def _check_releases(in_force: InForce, contents: Contents | None, retired: Collection[str]) -> None:
+    """Check that a new release has an id that was never used, and that no car reads what is to be retired."""
+    present = listed_releases(in_force)
+    if contents is not None and contents.release in retired_releases(in_force):
+        raise RepositoryError(
+            f"release {contents.release!r}: was in force and is retired, expected a new one",
+            hint="give the release another version; what is published never changes",
+        )
+    for release in retired:
+        if release not in present:
+            raise RepositoryError(
+                f"release {release!r}: is not in force, expected one of {', '.join(sorted(present)) or 'none'}",
+                hint="--retire takes the id of a release as in DIR/chain",
+            )
+        needed = sorted(name for name in needed_roles(in_force) if split_role_name(name)[1] == release)
+        if needed:
+            raise RepositoryError(
+                f"release {release!r}: cars read its role {needed[0]!r}, expected a release whose hardware newer ones name",
+                hint="retire it after a newer release of that hardware was published",
+            )
 
 
 def _next_root(
@@ -94,10 +120,11 @@ def _next_targets(
     issued_at: datetime,
     contents: Contents | None,
     due: set[str],
+    retired: Collection[str],
 ) -> dict[str, Targets]:
     old = in_force.targets
     delegated_roles = {name: role for name, role in in_force.roles.items() if name not in _TOP}
-    payloads = prepare(policy, keys, issued_at, Standing(old, delegated_roles) if old else None, contents)
+    payloads = prepare(policy, keys, issued_at, Standing(old, delegated_roles) if old else None, contents, retired)
     top, proposed = payloads.targets, dict(payloads.roles)
     if top is None and Targets.type in due and old is not None:
         top = copy.deepcopy(old)

@@ -17,7 +17,7 @@ from packager.model.errors import RepositoryError
 from packager.repo.admission import split_role_name
 from packager.repo.contents import TARGETS
 from packager.repo.files import locked
-from packager.repo.in_force import METADATA, TIMESTAMP_NAME, InForce, delegated_names, read_in_force
+from packager.repo.in_force import METADATA, TIMESTAMP_NAME, InForce, delegated_names, read_in_force, retired_releases
 from packager.repo.keys import DEMO_MARKER, is_demo
 from packager.repo.online import Online, describe, first_root, sign_online, verify_as_vehicle
 from packager.repo.serving import FetchFromDirectory, FetchFromMemory
@@ -31,6 +31,9 @@ from packager.vehicle.targets import CHAIN, IMAGE
 
 TREES: Final = (CHAIN, "evidence")
 """What lies beside ``repo``, per release and unserved."""
+
+RETIRED: Final = "retired"
+"""Where these go when no car reads the release any more and the targets role does not list it."""
 
 CheckChain = Callable[[str, Path, TrustedMetadata], None]
 """Verifies the supply chain of a release (first) in a directory of chains (second) for the targets that vehicles would see (third)."""
@@ -244,8 +247,12 @@ def _find_moves(directory: Path) -> list[tuple[Path, Path]]:
 
 
 def _clean(directory: Path, writes: Writes, published: Published, *, dry_run: bool = False) -> Published:
-    """Remove proposals that are in force now, the targets role last: the others are understood by it."""
+    """Put retired releases away, and remove proposals that are in force now, the targets role last: the others are understood by it."""
     if not dry_run:
+        for release in sorted(retired_releases(read_in_force(directory))):
+            for tree in TREES:
+                if (directory / tree / release).exists():
+                    writes.move(directory / tree / release, directory / RETIRED / tree / release)
         for name in ("targets", *TREES):
             writes.remove(directory / STAGED / name)
         for path in sorted((directory / STAGED).glob("*.json"), key=lambda path: path.name.endswith(".targets.json")):

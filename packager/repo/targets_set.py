@@ -7,7 +7,7 @@ Pure: values in, payloads out. What does not belong into a role is refused here,
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -48,6 +48,7 @@ def prepare(
     issued_at: datetime,
     standing: Standing | None = None,
     contents: Contents | None = None,
+    retired: Collection[str] = (),
 ) -> Payloads:
     """Return what must be signed so that a repository serves a new release, or follows a changed policy, or both.
 
@@ -57,6 +58,7 @@ def prepare(
         issued_at: UTC, whole seconds.
         standing: What is in force; None for nothing.
         contents: The new release; None for none.
+        retired: Ids of releases that no car reads any more: they are not delegated to from now on, and their chains are no targets.
 
     Raises:
         RepositoryError: The release is in force already, has hardware or targets in the wrong place, goes back behind what is in force,
@@ -64,7 +66,11 @@ def prepare(
     """
     roles: dict[str, Targets] = {}
     delegated: dict[str, DelegatedRole] = {}
-    entries = dict(standing.targets.targets) if standing else {}
+    entries = {
+        path: entry
+        for path, entry in (standing.targets.targets.items() if standing else ())
+        if not any(path.startswith(chain_path(release, "")) for release in retired)
+    }
     if contents is not None:
         check_owners(policy, contents)
         if standing:
@@ -79,6 +85,8 @@ def prepare(
                 delegated[name] = _delegate(name, policy.domains[domain], keys, patterns)
     delegations = standing.targets.delegations if standing else None
     for name, role in ((delegations.roles or {}) if delegations else {}).items():
+        if split_role_name(name)[1] in retired:
+            continue
         delegated[name] = _delegate_again(policy, keys, role)
         if standing and (set(delegated[name].keyids), delegated[name].threshold) != (set(role.keyids), role.threshold):
             roles[name] = renew(policy, name, standing.roles[name], issued_at)

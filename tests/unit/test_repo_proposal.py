@@ -204,3 +204,47 @@ def test_signatures_are_not_thrown_away(life: Life) -> None:
     with pytest.raises(RepositoryError, match="has signatures that would be lost"):
         life.propose(life.release(3))
     assert {path.name: path.read_bytes() for path in (life.directory / "staged").glob("*.json")} == staged
+
+
+def test_a_release_that_no_car_reads_is_retired(life: Life) -> None:
+    car = Car(life)
+    car.follow()
+    life.whole(2)
+    before = len(life.in_force().files["targets"])
+    assert set(life.propose(retired=["07-2020.01"])) == {"targets"}
+    life.sign()
+    life.publish()
+    in_force = life.in_force()
+    assert len(in_force.files["targets"]) < before
+    assert set(in_force.roles) == {"targets", "body.07-2020.02", "powertrain.07-2020.02"}
+    assert not any(path.startswith("chain/07-2020.01") for path in in_force.roles["targets"].targets)
+    assert in_force.snapshot is not None
+    assert f"{BODY_1}.json" in in_force.snapshot.meta, "clients refuse a snapshot that forgets a role"
+    assert (life.directory / "retired/chain/07-2020.01/root.layout").read_bytes() == b"layout 1"
+    assert not (life.directory / "chain/07-2020.01").exists()
+    assert car.versions() == ["BDC-1 2.0", "DME-1 2.0"]
+    assert life.propose() == {}
+    life.whole(3)
+    assert car.versions() == ["BDC-1 3.0", "DME-1 3.0"]
+
+
+def test_what_a_car_reads_is_not_retired(life: Life) -> None:
+    life.whole(2)
+    life.propose(life.release(3, ["body"]))
+    life.sign()
+    life.publish()
+    for release in ("07-2020.02", "07-2020.03"):
+        with pytest.raises(RepositoryError, match=rf"'{release}': cars read its role"):
+            life.propose(retired=[release])
+    with pytest.raises(
+        RepositoryError, match=r"is not in force, expected one of 07-2020\.01, 07-2020\.02, 07-2020\.03"
+    ):
+        life.propose(retired=["07-2020.04"])
+
+
+def test_the_id_of_a_retired_release_is_not_given_again(life: Life) -> None:
+    life.whole(2)
+    life.whole(retired=["07-2020.01"])
+    directory, contents = life.release(3)
+    with pytest.raises(RepositoryError, match=r"'07-2020\.01': was in force and is retired"):
+        life.propose((directory, replace(contents, release="07-2020.01")))

@@ -310,3 +310,28 @@ def test_what_a_writer_left_that_was_killed_inside_a_write_is_swept_up(life: Lif
     assert list(metadata.glob(".*"))
     life.publish()
     assert not list(metadata.glob(".*"))
+
+
+def test_killed_while_a_release_is_retired(tmp_path: Path) -> None:
+    original = Life(tmp_path / "original")
+    for release in (None, 1, 2):
+        original.whole(release)
+    original.propose(retired=["07-2020.01"])
+    original.sign()
+    number, is_over = 0, False
+    while not is_over:
+        life = Life(tmp_path / str(number), original.policy)
+        life.signers = original.signers
+        shutil.copytree(original.directory, life.directory)
+        try:
+            life.publish(DyingWrites(number))
+            is_over = True
+        except KilledError:
+            assert Car(life).versions() == RELEASE_2
+            life.publish()
+        assert Car(life).versions() == RELEASE_2
+        assert [path.name for path in (life.directory / "chain").iterdir()] == ["07-2020.02"]
+        assert (life.directory / "retired/chain/07-2020.01/root.layout").exists()
+        assert not list((life.directory / "staged").iterdir())
+        number += 1
+    assert number >= 5
