@@ -16,7 +16,7 @@ from tests.predicted_cases import PAGE, U64, code, contexts, stretches
 _native = pytest.importorskip("packager.vehicle._native", reason="no compiled kernel here")
 
 
-@settings(max_examples=600)
+@settings(max_examples=150, deadline=None)
 @given(contexts(), stretches(), st.sampled_from([Kind.LABEL, Kind.UNLABEL]))
 def test_both_kernels_label_a_block_alike(context: Context, stretch: tuple[int, bytes], kind: Kind) -> None:
     address, data = stretch
@@ -26,7 +26,7 @@ def test_both_kernels_label_a_block_alike(context: Context, stretch: tuple[int, 
     assert pure == compiled
 
 
-@settings(max_examples=600)
+@settings(max_examples=150, deadline=None)
 @given(contexts(), stretches(), st.lists(st.integers(0, 80), max_size=4), stretches())
 def test_both_kernels_label_a_source_alike(
     context: Context, stretch: tuple[int, bytes], lengths: list[int], second: tuple[int, bytes]
@@ -50,7 +50,7 @@ def test_both_kernels_label_a_source_alike(
     assert results[0] == results[1]
 
 
-@settings(max_examples=1000)
+@settings(max_examples=250, deadline=None)
 @given(contexts(), stretches())
 def test_unlabelling_undoes_labelling(context: Context, stretch: tuple[int, bytes]) -> None:
     """On any bytes at any address, whatever the pages around say: on this the whole coding rests."""
@@ -61,7 +61,7 @@ def test_unlabelling_undoes_labelling(context: Context, stretch: tuple[int, byte
     assert block == data
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     st.sampled_from(InstructionSet),
     st.sampled_from(InstructionSet),
@@ -139,7 +139,7 @@ def units(draw: st.DrawFn) -> tuple[int, tuple[int, ...], bytes, bytes, int]:
     return at + draw(st.integers(0, 5)), tuple(pieces), coded, values, unit
 
 
-@settings(max_examples=600)
+@settings(max_examples=150, deadline=None)
 @given(units())
 def test_both_kernels_add_units_alike(case: tuple[int, tuple[int, ...], bytes, bytes, int]) -> None:
     length, pieces, gaps, values, unit = case

@@ -103,7 +103,9 @@ class Spies:
 
 
 @pytest.mark.parametrize("sample", samples(), ids=lambda sample: sample.name)
-def test_every_flipped_byte_of_a_blob_stops_before_any_decoder(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flipped_byte_anywhere_in_a_blob_stops_before_any_decoder(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each block alone: the blocks before stand in the slot already, so that a decoder that is reached is reached wrongly."""
     head = sample.head
     spies = Spies(monkeypatch)
@@ -112,7 +114,8 @@ def test_every_flipped_byte_of_a_blob_stops_before_any_decoder(sample: Sample, m
         record = head.index[position]
         start, _ = head.manifest.block_range(record.block)
         first, end = head.length_bytes + record.blob_offset, head.length_bytes + record.blob_end
-        for at in range(first, end):
+        stride = max(1, (end - first) // 100)  # all of a short blob
+        for at in (*range(first, end, stride), end - 1):
             slot = MemoryFile(len(sample.new), content=sample.new[:start])
             slot.content[start:] = bytes(byte ^ 0xFF for byte in sample.new[start:])
             old: OldImage = NoOldImage() if sample.old is None else MemoryFile(0, content=sample.old)
