@@ -30,6 +30,7 @@ enum {
     OFTEN = 4,          /* other diagonals are looked for every so many bytes on a poor one, */
     RARELY = 128,       /* and so many on a good one */
     LOOK_LONGER = 64,   /* equal bytes that are compared to choose between diagonals */
+    MAX_SPARSE = 16,
     PATIENCE = 512,     /* bytes without a seed after which steps grow */
     POLISH = 64,        /* how far a border between segments is moved */
     BATCH = 32,         /* places that are indexed together, so that their waits for memory overlap */
@@ -47,7 +48,7 @@ enum {
 #endif
 
 struct costs {
-    unsigned int mismatch, literal, change, leave, chain;
+    unsigned int mismatch, literal, change, leave, chain, sparse;
 };
 
 /* Where a diagonal was entered, and from which path. */
@@ -486,7 +487,7 @@ static int skip_equal(struct matcher *matcher, int best, uint32_t *place)
 
 static int walk(struct matcher *matcher)
 {
-    uint32_t at = 0;
+    uint32_t at = 0, sparse = matcher->costs.sparse;
 
     matcher->active[0].diagonal = NO_DIAGONAL;
     matcher->active[0].node = add_node(matcher, NO_DIAGONAL, 0, -1);
@@ -497,7 +498,7 @@ static int walk(struct matcher *matcher)
     while (at < matcher->new_bytes) {
         int best = prune(matcher, cheapest(matcher));
         struct active *active = matcher->active;
-        uint32_t interval = best == 0 ? 1 : active[best].run < GOOD_RUN ? OFTEN : RARELY, next = at;
+        uint32_t interval = best == 0 ? sparse : active[best].run < GOOD_RUN ? OFTEN * sparse : RARELY, next = at;
 
         if (active[0].cost > active[best].cost + matcher->costs.leave && leave(matcher, best, at) < 0) {
             return -1;
@@ -608,11 +609,13 @@ static PyObject *match(PyObject *module, PyObject *arguments)
 
     (void)module;
     memset(&matcher, 0, sizeof matcher);
-    if (!PyArg_ParseTuple(arguments, "y*y*IIIII:match", &old, &new, &matcher.costs.mismatch, &matcher.costs.literal,
-                          &matcher.costs.change, &matcher.costs.leave, &matcher.costs.chain)) {
+    if (!PyArg_ParseTuple(arguments, "y*y*IIIIII:match", &old, &new, &matcher.costs.mismatch, &matcher.costs.literal,
+                          &matcher.costs.change, &matcher.costs.leave, &matcher.costs.chain, &matcher.costs.sparse)) {
         return NULL;
     }
-    if (old.len >= (Py_ssize_t)NOWHERE || new.len >= (Py_ssize_t)NOWHERE) {
+    if (matcher.costs.sparse < 1 || matcher.costs.sparse > MAX_SPARSE) {
+        PyErr_Format(PyExc_ValueError, "match: found sparse %u, expected 1 to %d", matcher.costs.sparse, (int)MAX_SPARSE);
+    } else if (old.len >= (Py_ssize_t)NOWHERE || new.len >= (Py_ssize_t)NOWHERE) {
         PyErr_SetString(PyExc_ValueError, "match: images of 4 GiB and more are not supported");
     } else {
         matcher.old = old.buf;
@@ -756,7 +759,7 @@ static PyObject *sparse_units(PyObject *module, PyObject *arguments)
 PyDoc_STRVAR(sparse_units_doc, "sparse_units(made, wanted, cuts, unit, /)\n--\n\n"
                                "Return gaps and values. Cuts are pairs of 64-bit integers inside the blocks, ascending.");
 
-PyDoc_STRVAR(match_doc, "match(old, new, mismatch, literal, change, leave, chain, /)\n--\n\n"
+PyDoc_STRVAR(match_doc, "match(old, new, mismatch, literal, change, leave, chain, sparse, /)\n--\n\n"
                         "Return segments as triples of 64-bit integers: new offset, old offset, length.");
 
 static PyMethodDef methods[] = {

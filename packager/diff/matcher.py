@@ -31,6 +31,7 @@ class Costs:
         change: Taking up another diagonal.
         leave: Leaving all diagonals.
         chain: How many old places of a seed are looked at.
+        sparse: Seeds are looked for at every so many bytes on no diagonal, and more rarely by this factor on a poor one; 1 to 16.
     """
 
     mismatch: int = 12
@@ -38,6 +39,7 @@ class Costs:
     change: int = 56
     leave: int = 8
     chain: int = 16
+    sparse: int = 1
 
 
 def is_compiled() -> bool:
@@ -53,7 +55,7 @@ def segments(old: bytes, new: bytes, costs: Costs) -> list[Segment]:
     """
     if not _COMPILED or max(len(old), len(new)) > MAX_IMAGE_BYTES:
         return bsdiff.segments(old, new)
-    raw = _match.match(old, new, costs.mismatch, costs.literal, costs.change, costs.leave, costs.chain)
+    raw = _match.match(old, new, costs.mismatch, costs.literal, costs.change, costs.leave, costs.chain, costs.sparse)
     found = (Segment(*fields) for fields in _TRIPLE.iter_unpack(raw))
     return [segment for segment in found if segment.length_bytes >= MIN_SEGMENT_BYTES]
 

@@ -164,3 +164,16 @@ def test_without_a_compiler_bsdiff_stands_in(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(matcher, "_COMPILED", False)
     assert not matcher.is_compiled()
     assert segments(old, new, COSTS) == bsdiff.segments(old, new)
+
+
+@pytest.mark.parametrize("sparse", [0, 17])
+def test_refuses_looks_for_seeds_too_often_or_too_rarely(sparse: int) -> None:
+    with pytest.raises(ValueError, match=f"found sparse {sparse}, expected 1 to 16"):
+        matcher.segments(bytes(64), bytes(64), Costs(sparse=sparse))
+
+
+@pytest.mark.parametrize("sparse", [1, 16])
+def test_finds_a_long_match_however_rarely_it_looks(sparse: int) -> None:
+    image = random.Random(5).randbytes(4096)
+    found = matcher.segments(image, image[1024:], Costs(sparse=sparse))
+    assert [tuple(segment) for segment in found] == [(0, 1024, 3072)]
