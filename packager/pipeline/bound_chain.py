@@ -89,7 +89,7 @@ def _check_directory(directory: Path, signed: Mapping[str, object]) -> None:
     if unknown:
         raise SupplyChainError(
             f"{directory / unknown[0]}: is of no release that was signed, expected {', '.join(sorted(signed)) or 'none'}",
-            hint="remove it",
+            hint="finish a publication that was interrupted (packager repo publish), else remove it",
         )
 
 

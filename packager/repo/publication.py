@@ -105,7 +105,10 @@ def publish(
         fresh = {role: file for role, file in staged.items() if in_force.files.get(role) != file.data}
         is_finished = not in_force.is_interrupted
         if not staged and is_finished:
-            raise RepositoryError(f"{directory / STAGED}: found nothing to publish", hint="packager repo propose")
+            raise RepositoryError(
+                f"{directory / STAGED}: found nothing to publish",
+                hint="an interrupted publication had ended; for a new one: packager repo propose",
+            )
         if not fresh and is_finished:  # killed between the timestamp and the end
             return _clean(directory, writes, Published((), 0, ()), dry_run=dry_run)
         _check_signed(staged, fresh, in_force)
