@@ -265,5 +265,25 @@ def mixed() -> Sample:
     return predicted("predicted-mixed", old, bytes(new), modes, segments, flags, pages=pages, coders=ALL_CODERS)
 
 
+@cache
+def btree() -> Sample:
+    """Return pages of a database: lists of cells with their header and without, and a page that is none."""
+    old = code(3, InstructionSet.BTREE, 4 * 4096 + 1000)
+    segments = [
+        Segment(0, 0, 40),
+        Segment(42, 40, 4200),
+        Segment(4250, 4251, 5000),
+        Segment(9300, 2 * 4096 + 21, 2900),
+        Segment(12_288, 12_288, 5000),
+    ]
+    mode = Mode(InstructionSet.BTREE, Group.CALLS, 0)
+    new = follow(old, mode, segments, 17_300)
+    for at in range(333, len(new), 777):
+        new[at] ^= 0x11
+    flags = [UNIT_2, UNIT_1 | LITERALS_KNOW_SOURCE]
+    modes = [mode, Mode(InstructionSet.NONE, Group(0), 0)]
+    return predicted("predicted-btree", old, bytes(new), modes, segments, flags, pages=b"\0\0\0\1\0")
+
+
 def predicted_samples() -> list[Sample]:
-    return [thumb2(), aarch64(), arm32(), riscv(), x86(), pointers(), numbers(), labels(), mixed()]
+    return [thumb2(), aarch64(), arm32(), riscv(), x86(), pointers(), numbers(), labels(), mixed(), btree()]

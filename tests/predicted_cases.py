@@ -29,6 +29,10 @@ def code(seed: int, instruction_set: InstructionSet, count: int) -> bytes:
     """Return bytes that mostly match the rows of an instruction set; registers are few, so that pairs are found."""
     chance = random.Random(seed)
     made = bytearray()
+    if instruction_set is InstructionSet.BTREE:
+        while len(made) < count:
+            made += btree_page(chance)
+        return bytes(made[:count])
     while len(made) < count:
         noise = chance.getrandbits(32)
         patterns = [(row.mask, row.value, row.width_bytes) for row in TABLES[instruction_set]]
@@ -53,6 +57,21 @@ def code(seed: int, instruction_set: InstructionSet, count: int) -> bytes:
         else:
             made += noise.to_bytes(4, "little")[: chance.choice((1, 2, 4))]
     return bytes(made[:count])
+
+
+def btree_page(chance: random.Random) -> bytes:
+    """Return a page of a database whose cells stand one behind the other, at its end; now and then one that only looks like it."""
+    page = bytearray(chance.randbytes(PAGE))
+    page[0] = chance.choice((2, 5, 10, 13, 13, 13, 0))
+    start, places, place = 12 if page[0] in (2, 5) else 8, [], PAGE
+    while place > 600:
+        place -= chance.randint(8, 120)
+        places.append(place)
+    count = len(places) if chance.random() < 0.9 else chance.choice((0, 2042, 2044, 2045, 65535))
+    page[3:5] = count.to_bytes(2, "big")
+    for number, here in enumerate(places):
+        page[start + 2 * number : start + 2 * number + 2] = here.to_bytes(2, "big")
+    return bytes(page)
 
 
 @st.composite

@@ -3,7 +3,7 @@
 CALLS, CONDITIONAL, PAIRS, SHORT, ABSOLUTE32, ABSOLUTE64, LITERALS, VALUES = (1 << bit for bit in range(8))
 PAGE = 4096
 M32, M64 = (1 << 32) - 1, (1 << 64) - 1
-X86 = 5
+X86, BTREE = 5, 6
 
 # mask, value, bytes, group, form, field bits from the field's bit 0 up, scale, bias of the origin, alignment of the origin
 TABLES = {
@@ -122,6 +122,7 @@ def rewrite(rules, how, data, new, old=0):
         instructions, groups, base = rules.modes[rules.pages[page]] if page < len(rules.pages) else (0, 0, 0)
         if groups:
             walk = stretch.bytes if instructions == X86 else stretch.halves if instructions in (1, 4) else stretch.words
+            walk = stretch.pages if instructions == BTREE else walk
             i = walk(i, end, instructions, groups, base)
         i = max(i, end)
 
@@ -170,6 +171,44 @@ class Stretch:
                         break
             i += step
         return i
+
+    def pages(self, i, end, instructions, groups, base):
+        while i < end and groups & CALLS:
+            within = (self.origin + i) % PAGE
+            if within == 0:
+                self.known_cells(i)
+            elif self.how == "old":
+                self.guessed_cells(i + within % 2, within + within % 2)
+            i += PAGE - within
+        return i
+
+    def cell(self, at, value=None):
+        if value is not None:
+            self.data[at : at + 2] = (value % 65536).to_bytes(2, "big")
+        return int.from_bytes(self.data[at : at + 2], "big")
+
+    def known_cells(self, i):
+        if i + 8 > len(self.data) or self.data[i] not in (2, 5, 10, 13):
+            return
+        first, count = (12 if self.data[i] in (2, 5) else 8), self.cell(i + 3)
+        entries = [i + first + 2 * n for n in range(count)] if first + 2 * count <= PAGE else []
+        places = [PAGE]
+        for at in entries:
+            if at + 2 <= len(self.data):
+                here = self.cell(at)
+                self.cell(at, places[-1] - here)
+                places.append(self.cell(at) if self.how == "undo" else here)
+
+    def guessed_cells(self, i, within):
+        if within >= PAGE or i + 2 > len(self.data) or self.cell(i) >= PAGE:
+            return
+        before = self.cell(i)
+        for step in range(2, PAGE - within, 2):
+            if i + step + 2 > len(self.data) or not within + step + 2 <= self.cell(i + step) < before:
+                return
+            here = self.cell(i + step)
+            self.cell(i + step, before - here)
+            before = here
 
     def pointer(self, i, groups, base):
         if self.how != "old":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from packager.vehicle._pure_predict import target_of
+from packager.vehicle._pure_predict import INNER_PAGES, LEAF_PAGES, PAGE_BYTES, target_of
 from packager.vehicle.instructions import STEP_BYTES, TABLES, Form, Group, InstructionSet
 from packager.vehicle.predictors import address_map, fits_section
 from packager.vehicle.segments import Segment
@@ -14,6 +14,8 @@ from packager.vehicle.segments import Segment
 DENSITY_SAMPLES: Final = 16
 DENSITY_BYTES: Final = 1 << 13
 """Calls are counted in this many samples of this length."""
+CELL_SAMPLES: Final = 64
+CELL_PAGES_SHARE: Final = 4
 ALWAYS: Final = Group.CALLS | Group.PAIRS
 """What every instruction set gains from most."""
 POINTER_SAMPLE: Final = 2000
@@ -28,12 +30,28 @@ def likely_sets(image: bytes) -> list[InstructionSet]:
     samples = [(start, image[start : start + DENSITY_BYTES]) for start in range(0, len(image), step)]
     scores = []
     for instruction_set in TABLES:
-        if instruction_set is InstructionSet.NONE:
+        if instruction_set in (InstructionSet.NONE, InstructionSet.BTREE):
             continue
         hits = sum(_count_calls(instruction_set, at, data, len(image)) for at, data in samples)
         places = sum(len(data) for _, data in samples) / STEP_BYTES[instruction_set]
         scores.append((hits / (_chance(instruction_set, len(image)) * places + 2), instruction_set))
     return [found for score, found in sorted(scores, reverse=True) if score > 1]
+
+
+def has_cell_lists(image: bytes) -> bool:
+    """Tell whether an image is made of b-tree pages: in one of `CELL_PAGES_SHARE` of a sample all cells lie within their page."""
+    step = max(len(image) // CELL_SAMPLES, PAGE_BYTES) // PAGE_BYTES * PAGE_BYTES
+    pages = [image[at : at + PAGE_BYTES] for at in range(0, len(image) - PAGE_BYTES + 1, step)]
+    return sum(map(_has_cell_list, pages)) * CELL_PAGES_SHARE > len(pages)
+
+
+def _has_cell_list(page: bytes) -> bool:
+    if page[0] not in INNER_PAGES + LEAF_PAGES:
+        return False
+    start = 12 if page[0] in INNER_PAGES else 8
+    end = start + 2 * int.from_bytes(page[3:5], "big")
+    cells = [int.from_bytes(page[at : at + 2], "big") for at in range(start, end, 2)]
+    return len(cells) > 0 and end <= PAGE_BYTES and all(end <= cell < PAGE_BYTES for cell in cells)
 
 
 def _count_calls(instruction_set: InstructionSet, start: int, data: bytes, image_bytes: int) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from packager.diff import matcher
-from packager.diff.detection import ALWAYS, find_base, likely_sets
+from packager.diff.detection import ALWAYS, find_base, has_cell_lists, likely_sets
 from packager.diff.matcher import Costs
 from packager.vehicle import kernel
 from packager.vehicle._pure_predict import Context, Kind
@@ -47,6 +47,7 @@ class Mode:
 
 
 NOTHING: Final = Mode(InstructionSet.NONE, Group(0), 0)
+CELLS: Final = Mode(InstructionSet.BTREE, Group.CALLS, 0)
 Values: TypeAlias = tuple["array[int]", "array[int]"]
 """A value map: old values, ascending, and what each becomes."""
 NO_VALUES: Final[Values] = (array("I"), array("I"))
@@ -69,7 +70,9 @@ class Prediction:
     @property
     def follows_addresses(self) -> bool:
         """Whether anything is predicted through the address map, so that it must hold also what no block reads."""
-        return any(mode.groups & ~Group.VALUES for mode in self.modes)
+        return any(
+            mode.groups & ~Group.VALUES and mode.instruction_set is not InstructionSet.BTREE for mode in self.modes
+        )
 
 
 def predict(
@@ -82,7 +85,7 @@ def predict(
         new: The new image.
         segments: A first alignment, with the first costs.
         costs: Of the alignments in label space. Of long images only the first is tried if
-            anything is predicted, and three if nothing is.
+            anything is predicted, and three if nothing is, or only pages of a database.
         rounds: How often they are made.
 
     Returns:
@@ -91,7 +94,7 @@ def predict(
     modes = _likely_modes(old, new, segments)
     is_large = len(new) > REMATCHED_BYTES
     tried = modes[:1] if is_large else modes
-    others = () if is_large else costs[1:]
+    others = () if is_large and CELLS not in modes else costs[1:3] if is_large else costs[1:]
     with ThreadPoolExecutor(THREADS) as pool:
         jobs = [pool.submit(_rematch, old, new, segments, mode, costs[0]) for mode in tried]
         other_jobs = [pool.submit(_rematch, old, new, segments, mode, each) for mode in modes[:1] for each in others]
@@ -158,6 +161,8 @@ def _likely_modes(old: bytes, new: bytes, segments: Sequence[Segment]) -> list[M
 
     Before the images are aligned in label space that says little of images that differ much; so several are tried where that is cheap.
     """
+    if has_cell_lists(new):
+        return [CELLS]
     sample = _sample(segments)
     pages = bytes(page_count(len(new)))
 

@@ -25,6 +25,10 @@ from packager.vehicle.instructions import (
 PAGE_LOG2: Final = 12
 PAGE_LOOK_AHEAD: Final = 16
 PAIR_LOOK_AHEAD: Final = 4
+PAGE_BYTES: Final = 1 << PAGE_LOG2
+INNER_PAGES: Final = (2, 5)
+LEAF_PAGES: Final = (10, 13)
+"""First byte of a b-tree page of an index and of a table (SQLite file format, 1.6)."""
 _WORD: Final = (1 << 32) - 1
 _LONG: Final = (1 << 64) - 1
 
@@ -114,6 +118,8 @@ def _label(context: Context, kind: int, data: memoryview, new_at: int, old_at: i
         instruction_set = context.sets[mode]
         if instruction_set == InstructionSet.X86:
             at = piece.scan_x86(groups, context.bases[mode], at, end)
+        elif instruction_set == InstructionSet.BTREE:
+            at = piece.scan_cells(groups, at, end)
         elif STEP_BYTES[InstructionSet(instruction_set)] == 2:
             at = piece.scan_halves(instruction_set, groups, context.bases[mode], at, end)
         else:
@@ -184,6 +190,51 @@ class _Piece:
                         break
             at += width
         return at
+
+    def scan_cells(self, groups: int, at: int, end: int) -> int:
+        """Rewrite where the cells of b-tree pages are: each place becomes the distance from the one before."""
+        while at < end and groups & Group.CALLS:
+            offset = (self.at + at) % PAGE_BYTES
+            if not offset:
+                self._rewrite_cells(at)
+            elif self.kind == Kind.LABEL_OLD:
+                self._guess_cells(at, offset)
+            at += PAGE_BYTES - offset
+        return max(at, end)
+
+    def _rewrite_cells(self, at: int) -> None:
+        """Rewrite those of the page that starts at `at`; its header tells how many there are, and is not touched."""
+        if len(self.data) - at < 8 or self.data[at] not in INNER_PAGES + LEAF_PAGES:
+            return
+        start = 12 if self.data[at] in INNER_PAGES else 8
+        count = self._load_place(at + 3)
+        if start + 2 * count > PAGE_BYTES:
+            return
+        before = PAGE_BYTES
+        for entry in range(at + start, min(at + start + 2 * count, len(self.data) - 1), 2):
+            found = self._load_place(entry)
+            self._store_place(entry, before - found)
+            before = before - found & 0xFFFF if self.kind == Kind.UNLABEL else found
+
+    def _guess_cells(self, at: int, offset: int) -> None:
+        """Rewrite those of an old page whose header is not in the stretch: numbers that descend, and lead behind themselves."""
+        at, offset = at + offset % 2, offset + offset % 2
+        if offset >= PAGE_BYTES or len(self.data) - at < 2:
+            return
+        before = self._load_place(at)
+        while before < PAGE_BYTES and offset + 4 <= PAGE_BYTES and len(self.data) - at >= 4:
+            at, offset = at + 2, offset + 2
+            found = self._load_place(at)
+            if not offset + 2 <= found < before:
+                return
+            self._store_place(at, before - found)
+            before = found
+
+    def _load_place(self, at: int) -> int:
+        return int.from_bytes(self.data[at : at + 2], "big")
+
+    def _store_place(self, at: int, value: int) -> None:
+        self.data[at : at + 2] = (value & 0xFFFF).to_bytes(2, "big")
 
     def _rewrite_row(self, row: Instruction, word: int, at: int, end: int) -> None:
         if row.form is Form.PAIR:

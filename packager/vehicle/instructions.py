@@ -20,6 +20,8 @@ class InstructionSet(IntEnum):
     AARCH64 = 3
     RISCV = 4
     X86 = 5
+    BTREE = 6
+    """Not instructions but pages of a database (SQLite file format, 1.6): where the cells of a page are."""
 
 
 class Group(IntFlag):
@@ -166,6 +168,7 @@ TABLES: Final[dict[InstructionSet, tuple[Instruction, ...]]] = {
     ),
     # x86: the mask covers the bytes before a 32-bit displacement; see `X86_PREFIXES`.
     InstructionSet.X86: (),
+    InstructionSet.BTREE: (),
 }
 
 
@@ -196,6 +199,7 @@ STEP_BYTES: Final = {
     InstructionSet.AARCH64: 4,
     InstructionSet.RISCV: 2,
     InstructionSet.X86: 1,
+    InstructionSet.BTREE: 2,
 }
 """Alignment of instructions."""
 KEY_BITS: Final = {

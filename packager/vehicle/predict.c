@@ -432,6 +432,82 @@ static size_t scan_x86(const struct piece *piece, const struct ota_mode *mode, s
     return at;
 }
 
+static uint32_t load_place(const uint8_t *from)
+{
+    return (uint32_t)from[0] << 8 | (uint32_t)from[1];
+}
+
+static void store_place(uint8_t *to, uint32_t value)
+{
+    to[0] = (uint8_t)(value >> 8);
+    to[1] = (uint8_t)value;
+}
+
+/* Where the cells of the b-tree page at bytes[at] are: each place becomes the distance from the one before. The header, which tells how many
+ * there are, is not touched. */
+static void rewrite_cells(const struct piece *piece, size_t at)
+{
+    const uint8_t *header = piece->bytes + at;
+    size_t start, count, left = piece->count - at, entry;
+    uint32_t before = OTA_PAGE_BYTES;
+
+    if (left < 8 || (header[0] != 2 && header[0] != 5 && header[0] != 10 && header[0] != 13)) {
+        return;
+    }
+    start = header[0] < 10 ? 12 : 8;
+    count = load_place(header + 3);
+    if (start + 2 * count > OTA_PAGE_BYTES) {
+        return;
+    }
+    for (entry = start; entry < start + 2 * count && left - 1 > entry; entry += 2) {
+        uint32_t found = load_place(header + entry), distance = (before - found) & 0xFFFFu;
+
+        store_place(piece->bytes + at + entry, distance);
+        before = piece->kind == OTA_UNLABEL ? distance : found;
+    }
+}
+
+/* Those of an old page whose header is not in the stretch: numbers that descend, and lead behind themselves. */
+static void guess_cells(const struct piece *piece, size_t at, size_t offset)
+{
+    uint32_t before;
+
+    at += offset & 1;
+    offset += offset & 1;
+    if (offset >= OTA_PAGE_BYTES || at > piece->count || piece->count - at < 2) {
+        return;
+    }
+    before = load_place(piece->bytes + at);
+    while (before < OTA_PAGE_BYTES && offset + 4 <= OTA_PAGE_BYTES && piece->count - at >= 4) {
+        uint32_t found;
+
+        at += 2;
+        offset += 2;
+        found = load_place(piece->bytes + at);
+        if (found < offset + 2 || found >= before) {
+            return;
+        }
+        store_place(piece->bytes + at, before - found);
+        before = found;
+    }
+}
+
+/* Pages of a database. Returns where the next one starts. */
+static size_t scan_cells(const struct piece *piece, const struct ota_mode *mode, size_t at, size_t end)
+{
+    while (at < end && mode->groups & OTA_CALLS) {
+        size_t offset = (size_t)((piece->at + at) & (OTA_PAGE_BYTES - 1));
+
+        if (offset == 0) {
+            rewrite_cells(piece, at);
+        } else if (piece->kind == OTA_LABEL_OLD) {
+            guess_cells(piece, at, offset);
+        }
+        at += OTA_PAGE_BYTES - offset;
+    }
+    return at < end ? end : at;
+}
+
 void ota_label(const struct ota_predictors *predictors, enum ota_kind kind, uint8_t *bytes, size_t count, uint64_t new_at,
                uint64_t old_at)
 {
@@ -455,6 +531,8 @@ void ota_label(const struct ota_predictors *predictors, enum ota_kind kind, uint
             at = scan_halves(&piece, mode, at, end);
         } else if (mode->set == OTA_X86) {
             at = scan_x86(&piece, mode, at, end);
+        } else if (mode->set == OTA_BTREE) {
+            at = scan_cells(&piece, mode, at, end);
         } else {
             at = scan_words(&piece, mode, at, end);
         }

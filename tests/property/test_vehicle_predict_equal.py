@@ -61,6 +61,34 @@ def test_unlabelling_undoes_labelling(context: Context, stretch: tuple[int, byte
     assert block == data
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 1 << 30), st.integers(0, 3 * PAGE), st.integers(1, 3 * PAGE), st.integers(0, 3 * PAGE))
+def test_both_kernels_label_database_pages_alike(seed: int, first: int, count: int, new_at: int) -> None:
+    """Stretches of whole pages cut anywhere: before, in and behind the lists of cells; what was made a label is unmade."""
+    context = Context(
+        bytes((InstructionSet.BTREE,)),
+        b"\1",
+        array("Q", (0,)),
+        bytes(8),
+        array("Q"),
+        array("q"),
+        8 * PAGE,
+        8 * PAGE,
+    )
+    data = code(seed, InstructionSet.BTREE, 4 * PAGE)[first : first + count]
+    sources, blocks = [], []
+    for kernel in (_pure_predict, _native):
+        source, block = bytearray(data), bytearray(data)
+        kernel.label_source(context, source, array("Q", (new_at, len(data), first)))
+        kernel.label_block(context, Kind.LABEL, block, first)
+        sources.append(source)
+        blocks.append(bytes(block))
+        kernel.label_block(context, Kind.UNLABEL, block, first)
+        assert block == data
+    assert sources[0] == sources[1]
+    assert blocks[0] == blocks[1]
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     st.sampled_from(InstructionSet),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from packager.diff.prediction import Mode
-from packager.vehicle._pure_predict import Context
+from packager.vehicle._pure_predict import Context, Kind, label_block, label_source
 from packager.vehicle.codec import CodecLimits
 from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.head import SignedHead, read_head, required_memory_bytes
@@ -74,7 +74,7 @@ def test_sixteen_modes_are_the_most() -> None:
     [
         (section(THUMB_CALLS, version=2), IncompatibleError, "version 2, expected 1"),
         (section(THUMB_CALLS, version=0), IncompatibleError, "version 0, expected 1"),
-        (section(b"\x06\x01"), IncompatibleError, "newer reader"),
+        (section(b"\x07\x01"), IncompatibleError, "newer reader"),
         (section(THUMB_CALLS, rest=b"\0"), CorruptError, "left over"),
         (section(THUMB_CALLS, count=2), CorruptError, "predictors"),
         (section(THUMB_CALLS)[:-1], CorruptError, "predictors"),
@@ -315,3 +315,68 @@ def test_the_pure_twin_makes_the_golden_bundles() -> None:
     )
     environment = {"PACKAGER_PURE": "1", "PYTHONPATH": str(ROOT), "PATH": ""}
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True)
+
+
+def cells_context(groups: int = Group.CALLS, pages: int = 2) -> Context:
+    return Context(
+        bytes((InstructionSet.BTREE,)),
+        bytes((groups,)),
+        array("Q", (0,)),
+        bytes(pages),
+        array("Q"),
+        array("q"),
+        2 * 4096,
+        2 * 4096,
+    )
+
+
+def cells_page(kind: int, places: list[int]) -> bytearray:
+    start = 12 if kind in (2, 5) else 8
+    page = bytearray(4096)
+    page[0] = kind
+    page[3:5] = len(places).to_bytes(2, "big")
+    page[start : start + 2 * len(places)] = b"".join(place.to_bytes(2, "big") for place in places)
+    return page
+
+
+@pytest.mark.parametrize(("kind", "start"), [(2, 12), (5, 12), (10, 8), (13, 8)])
+def test_places_of_cells_become_distances(kind: int, start: int) -> None:
+    """Big-endian; the first from the end of the page, the others from the one before, modulo 2**16."""
+    page = cells_page(kind, [4000, 3990, 4090])
+    label_block(cells_context(), Kind.LABEL, page, 4096)
+    assert page[:start] == cells_page(kind, [4000, 3990, 4090])[:start]
+    assert page[start : start + 8] == bytes.fromhex("0060 000a ff9c 0000")
+
+
+@pytest.mark.parametrize(("count", "touched"), [(2044, True), (2045, False)])
+def test_a_list_that_is_longer_than_its_page_is_none(count: int, touched: bool) -> None:
+    page = cells_page(13, [4000, 3990])
+    page[3:5] = count.to_bytes(2, "big")
+    before = bytes(page)
+    label_block(cells_context(), Kind.LABEL, page, 0)
+    assert (page != before) == touched
+
+
+def test_other_pages_and_other_groups_are_left() -> None:
+    for kind, groups in ((1, 255), (13, 254)):
+        page = cells_page(kind, [4000, 3990])
+        before = bytes(page)
+        label_block(cells_context(groups), Kind.LABEL, page, 0)
+        assert page == before
+
+
+def test_a_list_without_its_header_is_guessed() -> None:
+    """It starts with the first number, which stays, and ends with one that does not descend or leads before itself."""
+    cut = cells_page(13, [4000, 3990, 3900, 3950, 3000])[10:]
+    label_source(cells_context(), cut, array("Q", (10, len(cut), 10)))
+    assert cut[:8] == bytes.fromhex("0f96 005a 0f6e 0bb8")
+
+
+@pytest.mark.parametrize(
+    ("found", "made"),
+    [("0f00 0104", "0f00 0dfc"), ("0f00 0103", "0f00 0103"), ("0fff 0f00", "0fff 00ff"), ("1000 0f00", "1000 0f00")],
+)
+def test_what_is_guessed_lies_behind_its_list_and_in_its_page(found: str, made: str) -> None:
+    stretch = bytearray.fromhex(found)
+    label_source(cells_context(), stretch, array("Q", (0x100, 4, 0x100)))
+    assert stretch == bytearray.fromhex(made)
