@@ -95,8 +95,8 @@ def verify_evidence(
         SupplyChainError: A chain or what is said of it does not hold; the message names the file.
         ResourceError: A file can't be read.
     """
-    trusted = load_repository(directory / "repo", root, now)
     check_roots(directory / "repo" / METADATA, root)
+    trusted = load_repository(directory / "repo", root, now)
     try:
         targets = trusted.delegations.everything()
     except NotFoundError as error:
@@ -136,6 +136,9 @@ def check_roots(metadata: Path, root: bytes) -> None:
     before: Root | None = None
     trusted = read_root(root)
     for path in sorted(metadata.glob("*.root.json"), key=lambda path: (len(path.name), path.name)):
+        following = "" if before is None else f"{before.version + 1}.root.json"
+        if following and path.name != following:
+            raise UntrustedError(f"{metadata / following}: is missing, expected it before {path.name}")
         data = FetchFromDirectory(metadata).fetch(path.name, MAX_ROOT_BYTES)
         try:
             before = read_root(data) if before is None else read_next_root(data, before)

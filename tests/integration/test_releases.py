@@ -21,11 +21,12 @@ from packager.model.errors import RepositoryError, SupplyChainError
 from packager.pipeline import repository
 from packager.pipeline.build import load_authority
 from packager.pipeline.gate import approve_release
-from packager.pipeline.verify import verify_evidence
+from packager.pipeline.verify import check_roots, verify_evidence
 from packager.repo import targets_set
 from packager.repo.authority import Authority
 from packager.repo.contents import Contents, read_contents
 from packager.repo.staged import read_file
+from packager.vehicle.errors import UntrustedError
 from packager.vehicle.identity import Digest
 from packager.vehicle.targets import ImageTarget
 from sample_images.catalogue import CATALOGUE, read_catalogue
@@ -339,3 +340,12 @@ def test_provenance_and_summaries_are_checked_without_this_program(workshop: Pat
         assert (done.returncode, "Signature Verified Successfully" in done.stdout) == (0, True), done.stderr
         if key == "bundle":
             assert done.stdout.splitlines()[-1] == Digest.of(bundle.read_bytes()).hex
+
+
+def test_a_gap_between_roots_is_named(both: Path, workshop: Path, tmp_path: Path) -> None:
+    metadata = shutil.copytree(both / "repo/metadata", tmp_path / "metadata")
+    root = (workshop / "keys/public/root.json").read_bytes()
+    check_roots(metadata, root)
+    shutil.copy(metadata / "1.root.json", metadata / "3.root.json")
+    with pytest.raises(UntrustedError, match=r"metadata/2\.root\.json: is missing, expected it before 3\.root\.json"):
+        check_roots(metadata, root)
