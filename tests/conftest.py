@@ -1,6 +1,7 @@
 """What holds for all tests."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,3 +14,10 @@ def _no_wait_for_the_disk() -> Iterator[None]:
         for name in ("fsync", "fdatasync"):
             patch.setattr(os, name, os.fstat)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_reach_programs() -> None:
+    """A job in the background of a shell ignores interrupts, and so would the programs that tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
