@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from packager.cli.files import EFFORT, JSON, PATH
+from packager.cli.keys import KEYS_DIRECTORY
 from packager.cli.output import Output, size, table
 from packager.cli.secrets import ask_secret
 from packager.cli.times import ISSUED_AT, issue_time
@@ -29,14 +30,7 @@ STARTS = {"previous": "from the previous images", "oldest": "from the oldest ima
 @click.command()
 @click.argument("release_file", metavar="RELEASE.toml", type=PATH)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory to make; must be new or empty.")
-@click.option(
-    "--keys",
-    "keys_directory",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("keys"),
-    show_default=True,
-    help="Directory with policy.toml, private/ and public/.",
-)
+@KEYS_DIRECTORY
 @click.option(
     "--jobs",
     type=click.IntRange(1, 256),

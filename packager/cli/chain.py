@@ -10,6 +10,7 @@ import click
 
 from packager.cli.files import JSON, PATH, read_root_file
 from packager.cli.keys import DIRECTORY as KEYS
+from packager.cli.keys import KEYS_DIRECTORY
 from packager.cli.output import Output
 from packager.cli.secrets import ask_secret
 from packager.cli.times import ISSUED_AT, issue_time, now
@@ -110,14 +111,7 @@ def run(
 
 @chain.command()
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
-@click.option(
-    "--keys",
-    "keys_directory",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("keys"),
-    show_default=True,
-    help="Directory with policy.toml, public/, and the private keys of the release gate.",
-)
+@KEYS_DIRECTORY
 @ISSUED_AT
 @JSON
 def approve(*, directory: Path, keys_directory: Path, issued_at: datetime | None, as_json: bool) -> None:

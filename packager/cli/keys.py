@@ -1,6 +1,6 @@
 """`packager keys`: make the key pairs of a policy and the first root, take in keys that lie elsewhere, and show who they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,21 @@ from packager.repo.key_creation import add_key, create_keys
 from packager.repo.keys import is_demo, is_here, key_uri, load_public, public_path, root_path
 from packager.repo.schemes import fingerprint, pem, scheme_of
 
-DIRECTORY = click.option(
-    "--keys",
-    "directory",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("keys"),
-    show_default=True,
-    help="Directory with policy.toml, private/ and public/.",
-)
+
+def _keys_option(parameter: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the option that names the directory of the keys, for a command that calls it `parameter`."""
+    return click.option(
+        "--keys",
+        parameter,
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("keys"),
+        show_default=True,
+        help="Directory with policy.toml, private/ and public/.",
+    )
+
+
+DIRECTORY = _keys_option("directory")
+KEYS_DIRECTORY = _keys_option("keys_directory")
 
 
 @click.group()
