@@ -149,7 +149,8 @@ def test_attack_28_text_in_two_spellings(scene: Scene, role: str, field: dict[st
 
 @pytest.mark.parametrize("text", ["\0", "\n", '"', "\\", "\x7f", "\u2028", "\U0001f697"])
 def test_attack_28_control_characters_are_signed_as_they_are(scene: Scene, text: str) -> None:
-    """Canonical JSON leaves control characters raw (theupdateframework/specification#92): one and the same text, one payload, and no other passes."""
+    """Canonical JSON leaves control characters raw (theupdateframework/specification#92):
+    one and the same text, one payload, and no other passes."""
     good = {**scene.next_version("timestamp"), "note": f"a{text}b"}
     data = sign(good, scene.repository.signers["timestamp"])
     scene.replace("timestamp", edit(data, lambda document: document["signed"].__setitem__("note", "ab")))
