@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from securesystemslib.signer import CryptoSigner, Signer
 from tuf.api.metadata import Metadata, Root, Targets
@@ -57,6 +57,14 @@ class Life:
         self.now = NOW
         self.signers: dict[str, Signer] = {}
         self.chains: list[str] = []
+
+    @classmethod
+    def with_a_release(cls, place: Path) -> Self:
+        """Return a repository whose root and first release are in force."""
+        life = cls(place)
+        life.whole()
+        life.whole(1)
+        return life
 
     def signer(self, name: str) -> Signer:
         return self.signers.setdefault(name, CryptoSigner.generate_ed25519())

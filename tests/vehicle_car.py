@@ -4,7 +4,10 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from packager.vehicle.home import VehicleHome, open_home
+from packager.vehicle.inplace import InPlaceSlot
 from packager.vehicle.install import UpdateReport, update
 from packager.vehicle.metadata_store import initialise
 from packager.vehicle.profile import UpdateProfile
@@ -46,6 +49,18 @@ class Car:
 
     def update(self, **options: Any) -> UpdateReport:
         return update(self.home, self.repository, self.repository, NOW, **options)
+
+    def stop_in_place(self, monkeypatch: pytest.MonkeyPatch, position: int) -> None:
+        """Update, and stop when block `position` of an ECU without spare slot was written."""
+
+        def stop(_: InPlaceSlot, found: int, output_bytes: int) -> None:
+            if found == position:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(InPlaceSlot, "commit", stop)
+            with pytest.raises(KeyboardInterrupt):
+                self.update()
 
     def files(self) -> list[str]:
         return sorted(str(p.relative_to(self.home.root)) for p in self.home.root.rglob("*") if p.is_file())

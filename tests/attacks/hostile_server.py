@@ -1,12 +1,12 @@
 """Serves a repository over HTTP as hostile servers do: an answer per path, everything else as it is."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from packager.vehicle.fetch import HttpFetcher
+from tests.loopback import LoopbackServer
 from tests.repository_simulator import RepositorySimulator
 
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
@@ -29,7 +29,7 @@ def honest(request: BaseHTTPRequestHandler, data: bytes) -> None:
     request.wfile.write(data[start:])
 
 
-class HostileServer:
+class HostileServer(LoopbackServer):
     """Attributes:
     answers: By path below ``metadata/`` or ``targets/``; the others are honest.
     requests: Path and range of each request.
@@ -37,27 +37,22 @@ class HostileServer:
     """
 
     def __init__(self, repository: RepositorySimulator) -> None:
+        super().__init__()
+        self.repository = repository
         self.answers: dict[str, Answer] = {}
         self.requests: list[tuple[str, str | None]] = []
         self.sent_bytes = 0
-        outer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                folder, _, path = self.path.removeprefix("/").partition("/")
-                outer.requests.append((path, self.headers["Range"]))
-                data = {"metadata": repository.files, "targets": repository.contents}.get(folder, {}).get(path)
-                with suppress(OSError):
-                    if data is None:
-                        self.send_error(404)
-                    else:
-                        outer.answers.get(path, honest)(self, data)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        folder, _, path = request.path.removeprefix("/").partition("/")
+        self.requests.append((path, request.headers["Range"]))
+        files = {"metadata": self.repository.files, "targets": self.repository.contents}
+        data = files.get(folder, {}).get(path)
+        with suppress(OSError):
+            if data is None:
+                request.send_error(404)
+            else:
+                self.answers.get(path, honest)(request, data)
 
     def endless(self, first: bytes = b"") -> Answer:
         """Return an answer that never ends, behind `first`."""
@@ -78,21 +73,14 @@ def serving(
     repository: RepositorySimulator, read_timeout_s: float = 5.0, attempts: int = 4
 ) -> Iterator[tuple[HostileServer, HttpFetcher, HttpFetcher]]:
     """Yield the server and the client's fetchers for metadata and for targets."""
-    server = HostileServer(repository)
-    thread = threading.Thread(target=lambda: server.server.serve_forever(poll_interval=0.01))
-    thread.start()
-    try:
-        options: dict[str, Any] = {
-            "sleep": lambda _: None,
-            "read_timeout_s": read_timeout_s,
-            "retry_delays_s": (0.0,) * (attempts - 1),
-        }
-        with (
-            HttpFetcher(f"{server.url}/metadata", **options) as metadata,
-            HttpFetcher(f"{server.url}/targets", **options) as targets,
-        ):
-            yield server, metadata, targets
-    finally:
-        server.server.shutdown()
-        thread.join()
-        server.server.server_close()
+    options: dict[str, Any] = {
+        "sleep": lambda _: None,
+        "read_timeout_s": read_timeout_s,
+        "retry_delays_s": (0.0,) * (attempts - 1),
+    }
+    with (
+        HostileServer(repository) as server,
+        HttpFetcher(f"{server.url}/metadata", **options) as metadata,
+        HttpFetcher(f"{server.url}/targets", **options) as targets,
+    ):
+        yield server, metadata, targets

@@ -8,7 +8,6 @@ import pytest
 
 from packager.vehicle.errors import CorruptError, TemporaryError, UntrustedError
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.inplace import InPlaceSlot
 from packager.vehicle.inventory import status
 from packager.vehicle.manifest import MAX_RELEASE_COUNTER
 from packager.vehicle.trust import ExpiredError
@@ -300,15 +299,7 @@ def test_attack_44_something_else_is_served_for_what_was_begun(tmp_path: Path, m
 def _half_overwritten(root: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """Return a car whose DSC has no spare slot and is half overwritten; its BDC has everything in its spare slot, not switched."""
     repository, car = _two(root, spare=False)
-
-    def stop(_: InPlaceSlot, position: int, output_bytes: int) -> None:
-        if position == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(InPlaceSlot, "commit", stop)
-        with pytest.raises(KeyboardInterrupt):
-            car.update()
+    car.stop_in_place(monkeypatch, 2)
     assert car.slot("DSC") not in (OLD_DSC, NEW_DSC)
     scene = Scene(root / "other")
     scene.root, scene.car, scene.repository = root, car, repository

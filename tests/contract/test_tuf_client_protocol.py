@@ -1,10 +1,9 @@
 """The client protocol of the TUF conformance suite, over HTTP: commands, options, exit codes, requests and stored files."""
 
 import io
-import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -12,40 +11,33 @@ import pytest
 from tuf.api.metadata import Delegations, Metadata, MetaFile, SuccinctRoles, TargetFile, Targets
 
 from packager.vehicle.cli import run
+from tests.loopback import LoopbackServer
 from tests.repository_simulator import LATER, NOW, RepositorySimulator, signers, under_another_id
 
 TARGET = b"target file contents"
 
 
-class Client:
+class Client(LoopbackServer):
     """Runs commands against one served repository, as the suite does."""
 
     def __init__(self, directory: Path, repository: RepositorySimulator) -> None:
+        super().__init__()
         self.repository = repository
         self.metadata, self.targets = directory / "metadata", directory / "targets"
         self.root = directory / "initial_root.json"
         self.root.write_bytes(repository.files["1.root.json"])
         self.requests: list[str] = []
         self.error = ""
-        client = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                client.requests.append(self.path.removeprefix("/metadata/"))
-                kind, _, name = unquote(self.path).lstrip("/").partition("/")
-                files = repository.files if kind == "metadata" else repository.contents
-                self.send_response(200 if name in files else 404)
-                data = files.get(name, b"")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        self.requests.append(request.path.removeprefix("/metadata/"))
+        kind, _, name = unquote(request.path).lstrip("/").partition("/")
+        files = self.repository.files if kind == "metadata" else self.repository.contents
+        request.send_response(200 if name in files else 404)
+        data = files.get(name, b"")
+        request.send_header("Content-Length", str(len(data)))
+        request.end_headers()
+        request.wfile.write(data)
 
     def __call__(self, *arguments: str, now: datetime = NOW) -> int:
         self.requests.clear()
@@ -78,11 +70,9 @@ class Client:
 def client(tmp_path: Path) -> Iterator[Client]:
     repository = RepositorySimulator()
     repository.publish()
-    client = Client(tmp_path, repository)
-    assert client.init() == 0
-    yield client
-    client.server.shutdown()
-    client.server.server_close()
+    with Client(tmp_path, repository) as client:
+        assert client.init() == 0
+        yield client
 
 
 def serve(repository: RepositorySimulator, role: str, path: str, data: bytes, hashes: list[str] | None = None) -> None:

@@ -5,15 +5,14 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.loopback import LoopbackServer
 from tests.repository_simulator import BLOCK_BYTES, RepositorySimulator, make_bundle
 from tests.vehicle_car import IN_PLACE, SPARE, Car, damage, edited, image
 
@@ -23,58 +22,38 @@ NEW = edited(OLD)
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
-class CountingServer:
+class CountingServer(LoopbackServer):
     """Serves files with ranges, and remembers for each request the path, the range asked for and the bytes sent."""
 
     def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
         self.sent: list[tuple[str, str | None, int]] = []
         self.go_on = threading.Event()
         self.go_on.set()
         self.waiting = threading.Event()
-        outer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                path = root / self.path.lstrip("/")
-                if not path.is_file():
-                    self.send_error(404)
-                    return
-                data, asked = path.read_bytes(), self.headers["Range"]
-                start, end = 0, len(data)
-                if asked:
-                    match = RANGE.fullmatch(asked)
-                    assert match is not None
-                    start, end = int(match[1]), int(match[2] or len(data) - 1) + 1
-                outer.sent.append((self.path, asked, end - start))
-                if self.path.endswith(".bundle"):
-                    outer.waiting.set()
-                    outer.go_on.wait(30)
-                self.send_response(206 if asked else 200)
-                self.send_header("Content-Length", str(end - start))
-                if asked:
-                    self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
-                self.end_headers()
-                self.wfile.write(data[start:end])
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-
-@contextmanager
-def served(root: Path) -> Iterator[CountingServer]:
-    counting = CountingServer(root)
-    thread = threading.Thread(target=lambda: counting.server.serve_forever(poll_interval=0.01))
-    thread.start()
-    try:
-        yield counting
-    finally:
-        counting.go_on.set()
-        counting.server.shutdown()
-        thread.join()
-        counting.server.server_close()
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = self.root / request.path.lstrip("/")
+        if not path.is_file():
+            request.send_error(404)
+            return
+        data, asked = path.read_bytes(), request.headers["Range"]
+        start, end = 0, len(data)
+        if asked:
+            match = RANGE.fullmatch(asked)
+            assert match is not None
+            start, end = int(match[1]), int(match[2] or len(data) - 1) + 1
+        self.sent.append((request.path, asked, end - start))
+        if request.path.endswith(".bundle"):
+            self.waiting.set()
+            self.go_on.wait(30)
+        request.send_response(206 if asked else 200)
+        request.send_header("Content-Length", str(end - start))
+        if asked:
+            request.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+        request.end_headers()
+        request.wfile.write(data[start:end])
 
 
 class World:
@@ -112,7 +91,7 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, list[dict[str, Any]]]
 def test_the_wire_carries_the_damaged_blocks_and_no_more(tmp_path: Path, has_spare: bool) -> None:
     world = World(tmp_path, has_spare)
     world.car.put("BDC", damage(OLD, 2, 7))
-    with served(world.server_root) as server:
+    with CountingServer(world.server_root) as server:
         code, (ecu, summary) = finish(world.start(server, "status", "--check"))
         assert code == 0
         assert (ecu["bundle"], ecu["repair_blocks"], ecu["problem"]) == ("delta", 2, "")
@@ -141,7 +120,7 @@ def test_the_wire_carries_the_damaged_blocks_and_no_more(tmp_path: Path, has_spa
 def test_two_updaters_at_once_are_one_update_and_one_refusal(tmp_path: Path, has_spare: bool) -> None:
     world = World(tmp_path, has_spare)
     world.car.put("BDC", OLD)
-    with served(world.server_root) as server:
+    with CountingServer(world.server_root) as server:
         server.go_on.clear()
         first = world.start(server, "update")
         assert server.waiting.wait(30)
@@ -164,7 +143,7 @@ def test_a_half_overwritten_ecu_is_told_and_the_next_update_ends_it(tmp_path: Pa
     data = bundle.read_bytes()
     half = world.delta.head.length_bytes + (len(data) - world.delta.head.length_bytes) // 2
     bundle.write_bytes(data[:half])
-    with served(world.server_root) as server:
+    with CountingServer(world.server_root) as server:
         code, messages = finish(world.start(server, "update"))
         assert code == 75, messages
         code, messages = finish(world.start(server, "status"))

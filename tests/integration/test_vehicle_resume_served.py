@@ -5,12 +5,9 @@ import random
 import re
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ import pytest
 from packager.vehicle.head import Head, read_head
 from packager.vehicle.index import BlockRecord
 from packager.vehicle.profile import MIB, UpdateProfile
+from tests.loopback import LoopbackServer
 from tests.repository_simulator import MadeBundle, RepositorySimulator, make_bundle
 
 BLOCK_BYTES = 64 * 1024
@@ -39,63 +37,42 @@ print(report.ecus[0].downloaded_bytes)
 """
 
 
-class Server:
+class Server(LoopbackServer):
     """Serves a directory over HTTP/1.1 with ranges, counts what is asked for and sent of bundles, and can send slowly."""
 
     def __init__(self, root: Path) -> None:
+        super().__init__("HTTP/1.1")
+        self.root = root
         self.asked: list[tuple[int, int]] = []
         self.sent_bytes = 0
         self.clients: set[tuple[str, int]] = set()
         self.pause_s = 0.0
         self.knows_ranges = True
-        outer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                path = root / self.path.lstrip("/")
-                if not path.is_file():
-                    self.send_error(404)
-                    return
-                data, asked = path.read_bytes(), RANGE.fullmatch(self.headers["Range"] or "")
-                start, end = (int(asked[1]), int(asked[2]) + 1) if asked and outer.knows_ranges else (0, len(data))
-                self.send_response(206 if asked and outer.knows_ranges else 200)
-                self.send_header("Content-Length", str(end - start))
-                if asked:
-                    self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
-                self.end_headers()
-                is_bundle = self.path.endswith(".bundle")
-                if is_bundle:
-                    outer.asked.append((start, end))
-                    outer.clients.add(self.client_address)
-                try:
-                    for at in range(start, end, BLOCK_BYTES):
-                        part = data[at : min(at + BLOCK_BYTES, end)]
-                        self.wfile.write(part)
-                        outer.sent_bytes += len(part) if is_bundle else 0
-                        time.sleep(outer.pause_s if is_bundle else 0)
-                except OSError:
-                    self.close_connection = True
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-
-@contextmanager
-def served(root: Path) -> Iterator[Server]:
-    server = Server(root)
-    thread = threading.Thread(target=lambda: server.server.serve_forever(poll_interval=0.01))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.server.shutdown()
-        thread.join()
-        server.server.server_close()
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = self.root / request.path.lstrip("/")
+        if not path.is_file():
+            request.send_error(404)
+            return
+        data, asked = path.read_bytes(), RANGE.fullmatch(request.headers["Range"] or "")
+        start, end = (int(asked[1]), int(asked[2]) + 1) if asked and self.knows_ranges else (0, len(data))
+        request.send_response(206 if asked and self.knows_ranges else 200)
+        request.send_header("Content-Length", str(end - start))
+        if asked:
+            request.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+        request.end_headers()
+        is_bundle = request.path.endswith(".bundle")
+        if is_bundle:
+            self.asked.append((start, end))
+            self.clients.add(request.client_address)
+        try:
+            for at in range(start, end, BLOCK_BYTES):
+                part = data[at : min(at + BLOCK_BYTES, end)]
+                request.wfile.write(part)
+                self.sent_bytes += len(part) if is_bundle else 0
+                time.sleep(self.pause_s if is_bundle else 0)
+        except OSError:
+            request.close_connection = True
 
 
 class World:
@@ -164,7 +141,7 @@ class World:
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_after_a_cut_the_wire_carries_what_the_slot_lacks_and_no_more(tmp_path: Path, workers: int) -> None:
     world = World(tmp_path)
-    with served(world.server_root) as server:
+    with Server(world.server_root) as server:
         world.kill_halfway(server, workers)
         world.lose(3, 4, 9)
         missing = world.missing()
@@ -189,7 +166,7 @@ def test_after_a_cut_the_wire_carries_what_the_slot_lacks_and_no_more(tmp_path: 
 
 def test_a_server_without_ranges_is_asked_once_and_not_for_each_gap(tmp_path: Path) -> None:
     world = World(tmp_path)
-    with served(world.server_root) as server:
+    with Server(world.server_root) as server:
         server.knows_ranges = False
         world.kill_halfway(server, 2)
         world.lose(*range(0, 20, 2))

@@ -13,10 +13,7 @@ from tests.repository_life import POLICY, DyingWrites, KilledError, Life, with_r
 
 @pytest.fixture
 def life(tmp_path: Path) -> Life:
-    life = Life(tmp_path)
-    life.whole()
-    life.whole(1)
-    return life
+    return Life.with_a_release(tmp_path)
 
 
 def test_nothing_yet(tmp_path: Path) -> None:

@@ -16,10 +16,7 @@ BODY_1, POWERTRAIN_1 = "body.07-2020.01", "powertrain.07-2020.01"
 
 @pytest.fixture
 def life(tmp_path: Path) -> Life:
-    life = Life(tmp_path)
-    life.whole()
-    life.whole(1)
-    return life
+    return Life.with_a_release(tmp_path)
 
 
 def test_nothing_is_proposed_when_all_is_as_wanted(life: Life) -> None:

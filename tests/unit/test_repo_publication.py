@@ -28,10 +28,7 @@ def files(directory: Path) -> dict[str, bytes]:
 @pytest.fixture
 def life(tmp_path: Path) -> Life:
     """A repository with one release."""
-    life = Life(tmp_path)
-    life.whole()
-    life.whole(1)
-    return life
+    return Life.with_a_release(tmp_path)
 
 
 def test_the_first_release(life: Life) -> None:

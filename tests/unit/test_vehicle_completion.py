@@ -8,7 +8,6 @@ import pytest
 from packager.vehicle.clock import ClockError
 from packager.vehicle.errors import CancelledError, IncompatibleError, UntrustedError, VehicleError
 from packager.vehicle.identity import Digest
-from packager.vehicle.inplace import InPlaceSlot
 from packager.vehicle.install import update
 from packager.vehicle.trust import ExpiredError
 from tests.repository_simulator import BLOCK_BYTES, LATER, NOW, RepositorySimulator
@@ -38,15 +37,7 @@ def car(tmp_path: Path, repository: RepositorySimulator, monkeypatch: pytest.Mon
     car = Car(tmp_path / "car", repository, {"EPS": ("eps", False), "BDC": ("bdc", True)})
     car.put("EPS", OLD)
     car.put("BDC", OTHER)
-
-    def stop(_: InPlaceSlot, position: int, output_bytes: int) -> None:
-        if position == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(InPlaceSlot, "commit", stop)
-        with pytest.raises(KeyboardInterrupt):
-            car.update()
+    car.stop_in_place(monkeypatch, 2)
     assert car.state("EPS").begun is not None
     repository.streams.clear()
     return car

@@ -3,50 +3,39 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from packager.vehicle.errors import TemporaryError, UntrustedError
 from packager.vehicle.fetch import RETRY_DELAYS_S, HttpFetcher, check_redirect, check_url
 from packager.vehicle.metadata_store import NotFoundError
+from tests.loopback import LoopbackServer
 
 DATA = bytes(range(256)) * 1000
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
-class Server:
+class Server(LoopbackServer):
     def __init__(self, answer: Answer) -> None:
+        super().__init__()
         self.requests: list[tuple[str, str | None]] = []
-        self.answer = answer
-        outer = self
+        self._answer = answer
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.requests.append((self.path, self.headers["Range"]))
-                outer.answer(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/repo"
-        self.thread = threading.Thread(target=lambda: self.server.serve_forever(poll_interval=0.01))
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        self.requests.append((request.path, request.headers["Range"]))
+        self._answer(request)
 
 
 @contextmanager
 def serving(answer: Answer) -> Iterator[tuple[Server, HttpFetcher, list[float]]]:
-    server = Server(answer)
-    server.thread.start()
     pauses: list[float] = []
-    try:
-        with HttpFetcher(server.url, sleep=pauses.append, read_timeout_s=0.5) as fetcher:
-            yield server, fetcher, pauses
-    finally:
-        server.server.shutdown()
-        server.thread.join()
-        server.server.server_close()
+    with (
+        Server(answer) as server,
+        HttpFetcher(f"{server.url}/repo", sleep=pauses.append, read_timeout_s=0.5) as fetcher,
+    ):
+        yield server, fetcher, pauses
 
 
 def reply(
@@ -100,7 +89,7 @@ def test_an_endless_body_is_cut_off() -> None:
             pass
 
     read: list[int] = []
-    with serving(endless) as (server, _, _), HttpFetcher(server.url, on_bytes=read.append) as fetcher:
+    with serving(endless) as (server, _, _), HttpFetcher(f"{server.url}/repo", on_bytes=read.append) as fetcher:
         with pytest.raises(UntrustedError, match="longer than 1000000 bytes"):
             fetcher.fetch("x", 1_000_000)
         assert sum(fetcher_read for fetcher_read in read) < 1_200_000
@@ -157,7 +146,7 @@ def test_a_silent_server_is_temporary() -> None:
 
     with serving(silent) as (server, _, _):
         try:
-            fetcher = HttpFetcher(server.url, sleep=lambda _: None, read_timeout_s=0.05)
+            fetcher = HttpFetcher(f"{server.url}/repo", sleep=lambda _: None, read_timeout_s=0.05)
             with fetcher, pytest.raises(TemporaryError, match="Timeout"):
                 fetcher.fetch("x", 100)
         finally:

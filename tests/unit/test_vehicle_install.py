@@ -1,6 +1,5 @@
 """Whole updates against the simulator: what switches, what is kept, what is downloaded."""
 
-import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,25 +23,14 @@ from packager.vehicle.inventory import status
 from packager.vehicle.metadata_store import initialise
 from packager.vehicle.state import EcuState
 from tests.repository_simulator import BLOCK_BYTES, NOW, PROFILE, RepositorySimulator, make_bundle, with_target
+from tests.vehicle_car import edited, image
 
 SIZE = 5 * BLOCK_BYTES + 100
 
 
-def image(seed: int, size: int = SIZE) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-def edited(old: bytes, seed: int = 0) -> bytes:
-    """Return a new image whose every block differs from the old one in a few bytes."""
-    new = bytearray(old)
-    for at in range(50, len(new), 1000):
-        new[at] ^= 1 + seed
-    return bytes(new)
-
-
-OLD = image(1)
+OLD = image(1, SIZE)
 NEW = edited(OLD)
-OLD_2 = image(2)
+OLD_2 = image(2, SIZE)
 WIDE = replace(PROFILE, block_bytes=1 << 16)
 NEW_2 = edited(OLD_2)
 BDC_2 = EcuState("b", 2, ImageId.of(NEW))
@@ -163,7 +151,7 @@ def test_an_older_release_is_refused(car: Car) -> None:
 
 
 @pytest.mark.parametrize(
-    ("installed", "why"), [(image(9), "no bundle from the installed image"), (b"", "the active slot is empty")]
+    ("installed", "why"), [(image(9, SIZE), "no bundle from the installed image"), (b"", "the active slot is empty")]
 )
 def test_another_old_image_gets_the_full_bundle(
     car: Car, repository: RepositorySimulator, installed: bytes, why: str
@@ -211,7 +199,7 @@ def test_no_way_to_the_image_is_refused_before_anything_is_downloaded(
 ) -> None:
     del repository.delegated["body"].targets["bdc/2/full.bundle"]
     repository.publish()
-    car.put("BDC", image(9))
+    car.put("BDC", image(9, SIZE))
     car.refused(IncompatibleError, "ECU BDC: .* no full bundle")
     assert not repository.streams
 
@@ -285,7 +273,7 @@ def test_a_head_is_checked_before_a_blob_is_taken(car: Car, repository: Reposito
 
 @pytest.mark.parametrize(
     ("version", "counter", "new"),
-    [("2", 2, image(8)), ("1", 2, NEW), ("2", 1, NEW)],
+    [("2", 2, image(8, SIZE)), ("1", 2, NEW), ("2", 1, NEW)],
     ids=["image", "version", "counter"],
 )
 def test_a_signed_bundle_that_is_not_what_is_said_of_it_is_refused(

@@ -7,7 +7,6 @@ import pytest
 
 from packager.vehicle import trust
 from packager.vehicle.errors import UntrustedError
-from packager.vehicle.inplace import InPlaceSlot
 from packager.vehicle.install import check, update
 from packager.vehicle.metadata_store import MemoryStorage, TrustedMetadata, initialise, refresh, remove_unneeded
 from packager.vehicle.storage import DirectoryStorage
@@ -152,14 +151,7 @@ def test_nothing_goes_while_an_ecu_is_half_overwritten(tmp_path: Path, monkeypat
     publish_release(repository, 1, profile=IN_PLACE)
     car = Car(tmp_path / "car", repository, {"BDC": ("bdc", False)})
     car.put("BDC", OLD)
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(InPlaceSlot, "commit", stop)
-        with pytest.raises(KeyboardInterrupt):
-            car.update()
+    car.stop_in_place(monkeypatch, 1)
     assert car.state("BDC").begun is not None
     publish_release(repository, 2, profile=IN_PLACE)
     check(car.home, repository, repository, NOW)

@@ -1,14 +1,15 @@
 """Slow retrieval (attack 33): measured with an injected clock, and against a server that really drips."""
 
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from packager.vehicle.fetch import HttpFetcher, SlowError
 from packager.vehicle.home import ConfigurationError, read_configuration
 from packager.vehicle.speed import Speed, SpeedMeter
+from tests.loopback import LoopbackServer
 
 VEHICLE = '\n[[ecu]]\nname = "A"\nserial = "1"\nhardware_id = "a"\n[ecu.profile]\nram_kib = 64\nflash_kib = 64\n'
 
@@ -59,42 +60,31 @@ def test_speeds_add_up() -> None:
 def test_a_server_that_drips_is_given_up_with_the_speed_found(kind: str) -> None:
     requests = []
 
-    class Drip(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            requests.append(self.path)
-            self.send_response(206 if self.headers["Range"] else 200)
-            if self.headers["Range"]:
-                self.send_header("Content-Range", "bytes 0-99999/100000")
-            self.send_header("Content-Length", "100000")
-            self.end_headers()
-            try:
+    class Drip(LoopbackServer):
+        def answer(self, request: BaseHTTPRequestHandler) -> None:
+            requests.append(request.path)
+            request.send_response(206 if request.headers["Range"] else 200)
+            if request.headers["Range"]:
+                request.send_header("Content-Range", "bytes 0-99999/100000")
+            request.send_header("Content-Length", "100000")
+            request.end_headers()
+            with suppress(OSError):
                 while True:
-                    self.wfile.write(b"x")
+                    request.wfile.write(b"x")
                     time.sleep(0.02)
-            except OSError:
-                pass
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Drip)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     meter = SpeedMeter(1000, window_s=0.3)
-    try:
-        with HttpFetcher(f"http://127.0.0.1:{server.server_port}", meter=meter) as fetcher:
-            calls = {
-                "metadata": lambda: fetcher.fetch("timestamp.json", 100_000),
-                "target": lambda: list(fetcher.stream("a", 0, 100_000)),
-                "part": lambda: fetcher.read("a", 0, 100_000),
-            }
-            with pytest.raises(SlowError, match=r"delivers \d+ bytes/s, expected at least 1000") as raised:
-                calls[kind]()
-            assert raised.value.exit_code == 75
-            assert fetcher.speed.slowest_bytes_per_second is not None
-            assert 1 <= fetcher.speed.slowest_bytes_per_second < 100
-    finally:
-        server.shutdown()
-        server.server_close()
+    with Drip() as server, HttpFetcher(server.url, meter=meter) as fetcher:
+        calls = {
+            "metadata": lambda: fetcher.fetch("timestamp.json", 100_000),
+            "target": lambda: list(fetcher.stream("a", 0, 100_000)),
+            "part": lambda: fetcher.read("a", 0, 100_000),
+        }
+        with pytest.raises(SlowError, match=r"delivers \d+ bytes/s, expected at least 1000") as raised:
+            calls[kind]()
+        assert raised.value.exit_code == 75
+        assert fetcher.speed.slowest_bytes_per_second is not None
+        assert 1 <= fetcher.speed.slowest_bytes_per_second < 100
     assert len(requests) == 1  # trying again at once would go on like that for ever
 
 
