@@ -1,8 +1,9 @@
 """Applies the bundles of random image pairs: `python -m tests.perf.random_cases --cases 100000 --seed 1 --jobs 2`.
 
-Each case is made of its number and the seed alone: the images, with copied, edited, filled, periodic and generated-code stretches; the
-profile, with block size, memory, coders and scratch; the engine; how the bundle is cut on its way. A failing case is printed with
-the command that repeats it. Nothing touches a disk, so that a hundred thousand cases are a matter of minutes.
+Each case is made of its number and the seed alone: the images, with copied, edited, filled, periodic and generated-code stretches,
+linked anew or renumbered; the profile, with block size, memory, coders and scratch; the engine; how the bundle is cut on its way.
+A failing case is printed with the command that repeats it. Nothing touches a disk, so that a hundred thousand cases are a matter of
+minutes.
 """
 
 import argparse
@@ -63,6 +64,9 @@ def make_case(seed: int, number: int) -> Case:
     else:
         old = _old_image(chance, largest)
         new = _new_image(chance, old, largest)
+    tables = random.Random(f"tables {seed}/{number}")
+    if tables.random() < 0.03:
+        old, new = _renumbered_images(tables, tables.choice((2000, 6000, 9000)))
     is_full = chance.random() < 0.08
     block_bytes = chance.choice((None, 4 * KIB, 4 * KIB, 8 * KIB, 64 * KIB))
     in_place = not is_full and chance.random() < 0.3
@@ -157,6 +161,20 @@ def _linked_images(chance: random.Random, length_bytes: int) -> tuple[bytes, byt
     return old, bytes(new)
 
 
+def _renumbered_images(chance: random.Random, length_bytes: int) -> tuple[bytes, bytes]:
+    """Return code behind a table whose entries name things by number, and the same after some were added and numbered anew."""
+    count = chance.choice((50, 300))
+    first = chance.choice((0, 1000, (1 << 32) - 2 * count))
+    added = sorted(chance.randrange(count) for _ in range(chance.randint(1, 8)))
+    becomes = [number + sum(at <= number for at in added) for number in range(count)]
+    entries = [chance.randrange(count) for _ in range(length_bytes // 8)]
+    rest = _code(chance, length_bytes - 4 * len(entries))
+    old, new = (
+        b"".join((first + of[entry]).to_bytes(4, "little") for entry in entries) for of in (range(count), becomes)
+    )
+    return old + rest, new + rest
+
+
 def _add_to_words(chance: random.Random, piece: bytearray) -> None:
     """Add one number to many words, as moved functions do to the addresses in code."""
     shift = chance.choice((2, 4, 8, 0x100, -4, 0x10000))
@@ -180,13 +198,17 @@ def run_case(case: Case) -> EncodedBundle | None:
     except BudgetError:
         return None
     data = encoded.written.data
-    head_bytes = data[: encoded.written.head_bytes]
-    head = read_head(head_bytes, SignedHead(len(head_bytes), Digest.of(head_bytes)), case.profile)
+    head = _head(encoded, case.profile)
     assert head.bundle_bytes == len(data)
     assert head.manifest.memory_bytes <= case.profile.ram_bytes
     assert head.manifest.scratch_bytes <= case.profile.scratch_bytes
     assert _applied(case, head, data) == case.new, "another image came out"
     return encoded
+
+
+def _head(encoded: EncodedBundle, profile: UpdateProfile) -> Head:
+    data = encoded.written.data[: encoded.written.head_bytes]
+    return read_head(data, SignedHead(len(data), Digest.of(data)), profile)
 
 
 def _applied(case: Case, head: Head, data: bytes) -> bytes:
@@ -223,6 +245,8 @@ def run_range(seed: int, first: int, last: int) -> tuple[Counter[str], list[str]
             met["over budget"] += 1
             continue
         met["full" if case.old is None else "delta" if case.profile.spare_slot else "in place"] += 1
+        predictors = _head(encoded, case.profile).predictors
+        met["with a value map"] += predictors is not None and len(predictors.old_values) > 0
         met.update({f"blocks {form}": count for form, count in encoded.blocks_by_form.items()})
     return met, failures
 
