@@ -11,6 +11,7 @@ from packager.cli.files import apply, diff, inspect
 from packager.cli.keys import keys
 from packager.cli.repo import repo
 from packager.cli.verify import verify
+from packager.diff import matcher
 from packager.vehicle import kernel
 from packager.vehicle.version import VERSION
 
@@ -33,4 +34,6 @@ def main() -> None:
     """Entry point of `packager`."""
     if kernel.IS_UNEXPECTED:
         click.echo(f"packager: {kernel.DESCRIPTION}", err=True)
+    if matcher.PROBLEM:
+        click.echo(f"packager: {matcher.PROBLEM}; bundles are larger without it", err=True)
     end(run(packager, sys.argv[1:], "packager"))

@@ -15,6 +15,7 @@ from packager.bundle.hits import Hits, count_hits
 from packager.bundle.loose import ANY_PROFILE, LooseBundle, self_signed
 from packager.cli.output import Output, size, table
 from packager.cli.times import now
+from packager.config.profile import read_profile_file
 from packager.diff.engine import DEFAULT_EFFORT, MAX_EFFORT, MIN_EFFORT, Engine, align, level_of
 from packager.model.errors import ConfigError, ImageError
 from packager.pipeline.verify import find_signed_head
@@ -40,17 +41,26 @@ JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object per
 @click.option("-o", "--output", "bundle", type=PATH, required=True, help="The bundle to write.")
 @EFFORT
 @click.option("--engine", type=click.Choice([*Engine]), default=Engine.MATCH, show_default=True, help="What aligns.")
+@click.option(
+    "--profile", "profile_file", type=PATH, help="TOML file with the [profile] of the ECU, as in a release file."
+)
 @JSON
-def diff(*, old: Path, new: Path, bundle: Path, effort: int, engine: str, as_json: bool) -> None:
-    """Write the bundle that turns image OLD into image NEW, for an ECU with the default profile."""
+def diff(
+    *, old: Path, new: Path, bundle: Path, effort: int, engine: str, profile_file: Path | None, as_json: bool
+) -> None:
+    """Write the bundle that turns image OLD into image NEW.
+
+    It is made for a gateway-class computer with zstd and a spare slot; --profile tells what another ECU can do.
+    """
     output = Output(as_json)
+    profile = DEFAULT_PROFILE if profile_file is None else read_profile_file(profile_file)
     old_data, new_data = _read_image(old), _read_image(new)
     alignment = align(old_data, new_data, Engine(engine), effort)
-    encoded = encode(old_data, new_data, alignment, DEFAULT_PROFILE, Label(), level_of(effort))
+    encoded = encode(old_data, new_data, alignment, profile, Label(), level_of(effort))
     with tempfile.TemporaryDirectory(prefix="packager-") as scratch:
         candidate = Path(scratch) / "bundle"
         candidate.write_bytes(encoded.written.data)
-        rebuild(candidate, self_signed(candidate), DEFAULT_PROFILE, old, Path(scratch))
+        rebuild(candidate, self_signed(candidate), profile, old, Path(scratch))
     write_atomically(bundle, encoded.written.data)
     bundle_bytes = len(encoded.written.data)
     percent = 100 * bundle_bytes / len(new_data)

@@ -21,6 +21,7 @@
 #include <string.h>
 
 enum {
+    INTERFACE = 1, /* of the functions below; as matcher.py says, and to be changed with it */
     SEED = 8,
     LONG_SEED = 24,
     ACTIVE = 14,        /* diagonals followed at once, among them none */
@@ -776,5 +777,11 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__match(void)
 {
-    return PyModule_Create(&definition);
+    PyObject *module = PyModule_Create(&definition);
+
+    if (module != NULL && PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0) {
+        Py_DECREF(module);
+        return NULL;
+    }
+    return module;
 }

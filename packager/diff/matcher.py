@@ -4,18 +4,29 @@ import struct
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Final
 
 from packager.diff import bsdiff
 from packager.diff.alignment import MIN_SEGMENT_BYTES
 from packager.vehicle.segments import Segment
 
+INTERFACE: Final = 1
+"""Grows with every change of what the compiled functions take, return or do; `_match.c` states the one it was compiled for."""
+PROBLEM = ""
+"""Why a matcher that was compiled is not in use; empty if it is, or if no compiler was there at installation."""
+
 try:
     from packager.diff import _match
-except ImportError:  # no compiler at installation
+except ImportError as import_error:
     _COMPILED = False
+    if find_spec("packager.diff._match") is not None:
+        PROBLEM = f"the compiled matcher can't be loaded: {import_error}"
 else:
-    _COMPILED = True
+    found_interface = getattr(_match, "INTERFACE", 0)
+    _COMPILED = found_interface == INTERFACE
+    if not _COMPILED:
+        PROBLEM = f"the compiled matcher has interface {found_interface}, expected {INTERFACE}; compile it again with make setup"
 
 MAX_IMAGE_BYTES: Final = (1 << 32) - 2
 _TRIPLE: Final = struct.Struct("=QQQ")

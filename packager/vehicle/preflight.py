@@ -53,7 +53,8 @@ class Forecast:
         bundle_bytes: Bytes of it that are still to be downloaded.
         damaged: Blocks that need repair.
         repair_bytes: Bytes of the full bundle for that.
-        survey_bytes: Bytes of heads that are read to find out which bundle takes the fewest, where the installed image is unknown.
+        survey_bytes: Bytes of heads that are read to find out which bundle takes the fewest, where the installed image is unknown, and
+            of heads that exceed the profile; an update may have up to 64 KiB behind each of these under way before it knows.
         space_bytes: Space that the update takes beyond what is taken.
         note: In words, why things would go this way; may be empty.
         problem: Why it can't be updated; empty if it can.
@@ -130,7 +131,7 @@ def forecast(home: VehicleHome, offer: Offer, state: EcuState, source: BundleSou
         return Forecast(offer, note="lies in the slot already")
     try:
         ways = find_ways(home, offer, state, source)
-        bundle, head, note = _first_fitting(offer, ways, source)
+        bundle, head, refused_bytes, note = _first_fitting(offer, ways, source)
     except IncompatibleError as error:
         return Forecast(offer, problem=str(error))
     damaged, repair_bytes = ways.damaged, ways.repair_bytes
@@ -144,7 +145,7 @@ def forecast(home: VehicleHome, offer: Offer, state: EcuState, source: BundleSou
         head.length_bytes + _missing_bytes(home, offer.ecu, slot, head),
         damaged,
         repair_bytes,
-        ways.read_bytes,
+        ways.read_bytes + refused_bytes,
         space_bytes,
         "; ".join(filter(None, (ways.note, note))),
     )
@@ -208,8 +209,10 @@ def _total(ways: Ways) -> int:
     return ways.bundles[0].length_bytes + ways.repair_bytes
 
 
-def _first_fitting(offer: Offer, ways: Ways, source: BundleSource) -> tuple[BundleTarget, Head, str]:
+def _first_fitting(offer: Offer, ways: Ways, source: BundleSource) -> tuple[BundleTarget, Head, int, str]:
+    """Return the first bundle within the profile, its head, the bytes of heads before that are not, and in words why."""
     notes = []
+    refused_bytes = 0
     for position, bundle in enumerate(ways.bundles):
         data = source.read(bundle.path, 0, bundle.head.length_bytes)
         try:
@@ -218,9 +221,10 @@ def _first_fitting(offer: Offer, ways: Ways, source: BundleSource) -> tuple[Bund
             if position + 1 == len(ways.bundles):
                 raise
             notes.append(str(error))
+            refused_bytes += len(data)
             continue
         check_head(head, bundle, offer)
-        return bundle, head, "; ".join(notes)
+        return bundle, head, refused_bytes, "; ".join(notes)
     raise AssertionError("unreachable: the last bundle returns or raises")
 
 

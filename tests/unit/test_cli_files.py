@@ -2,14 +2,17 @@
 
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from packager.bundle.loose import ANY_PROFILE, LooseBundle
 from packager.cli import packager
 from packager.cli.failure import run
+from packager.vehicle.profile import Coder
 from sample_images.modules import KnownEdit
 from sample_images.synthesiser import FirmwareSpec, synthesise_bytes, with_edit
 
@@ -51,6 +54,47 @@ def test_json_says_that_nobody_vouches(cli: Callable[..., Any]) -> None:
     assert summary["message_type"] == "summary"
     assert summary["authenticated"] is False
     assert summary["length_bytes"] == len(NEW)
+
+
+SMALL = "[profile]\nram_kib = 256\nflash_kib = 2048\ncoders = []\nblock_kib = 4\npredictors = false\n"
+
+
+def test_a_bundle_for_another_profile(cli: Callable[..., Any]) -> None:
+    Path("ecu.toml").write_text(SMALL)
+    assert cli("diff", "old", "new", "-o", "b", "--profile", "ecu.toml")[0] == 0
+    head = LooseBundle.open(Path("b"), ANY_PROFILE).head
+    manifest = head.manifest
+    assert (manifest.block_bytes, manifest.coders, head.predictors) == (4096, {Coder.RAW}, None)
+    assert manifest.memory_bytes <= 256 * 1024
+    assert cli("apply", "b", "--old", "old", "-o", "made")[0] == 0
+    assert Path("made").read_bytes() == NEW
+    in_place = SMALL + "spare_slot = false\nscratch_kib = 16\n"
+    Path("ecu.toml").write_text(in_place)
+    assert cli("diff", "old", "new", "-o", "b", "--profile", "ecu.toml")[0] == 0
+    assert LooseBundle.open(Path("b"), ANY_PROFILE).head.manifest.in_place
+    assert cli("apply", "b", "--old", "old", "-o", "made")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "said"),
+    [
+        (SMALL.replace("= 4\n", "= 5\n"), 2, "block size: found 5120 bytes, expected a power of two"),
+        (SMALL.replace("ram_kib = 256\n", "") + "speed = 1\n", 2, "ram_kib is missing; .* speed is unknown"),
+        ("ram_kib = 256\n", 2, r"profile is missing; expected a table \[profile\]"),
+        ("[profile", 2, "expected TOML"),
+        (
+            SMALL.replace("ram_kib = 256", "ram_kib = 16").replace("block_kib = 4", "block_kib = 16"),
+            20,
+            "its profile has 16384",
+        ),
+        (SMALL.replace("flash_kib = 2048", "flash_kib = 16"), 61, "a slot holds 16384"),
+    ],
+)
+def test_a_profile_that_is_wrong_or_too_small(cli: Callable[..., Any], content: str, code: int, said: str) -> None:
+    Path("ecu.toml").write_text(content)
+    found, _, err = cli("diff", "old", "new", "-o", "b", "--profile", "ecu.toml")
+    assert (found, Path("b").exists()) == (code, False)
+    assert re.search(said, " ".join(err.split())), err
 
 
 def test_the_wrong_old_image(cli: Callable[..., Any]) -> None:

@@ -1,12 +1,16 @@
 """The linear-time matcher: sound segments, few of them whatever the data, and the same every time."""
 
+import importlib.util
 import random
+import sys
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import packager.diff
 from packager.diff import bsdiff, matcher
 from packager.diff.alignment import MIN_SEGMENT_BYTES
 from packager.diff.matcher import Costs, segments
@@ -164,6 +168,21 @@ def test_without_a_compiler_bsdiff_stands_in(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(matcher, "_COMPILED", False)
     assert not matcher.is_compiled()
     assert segments(old, new, COSTS) == bsdiff.segments(old, new)
+
+
+@pytest.mark.parametrize("found", [matcher.INTERFACE - 1, matcher.INTERFACE + 1, None])
+def test_a_stale_one_is_noticed(monkeypatch: pytest.MonkeyPatch, found: int | None) -> None:
+    stale = SimpleNamespace() if found is None else SimpleNamespace(INTERFACE=found)
+    monkeypatch.setattr(packager.diff, "_match", stale)
+    spec = importlib.util.spec_from_file_location("chosen", matcher.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    chosen = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "chosen", chosen)
+    spec.loader.exec_module(chosen)
+    assert not chosen.is_compiled()
+    assert f"the compiled matcher has interface {found or 0}, expected {matcher.INTERFACE}" in chosen.PROBLEM
+    assert (matcher.is_compiled(), matcher.PROBLEM) == (True, "")
 
 
 @pytest.mark.parametrize("sparse", [0, 17])

@@ -98,6 +98,20 @@ def test_an_undamaged_image_reads_nothing_of_the_full_bundle(tmp_path: Path, has
     assert not world.repository.reads
 
 
+def test_a_delta_beyond_the_profile_is_in_the_forecast(tmp_path: Path, has_spare: bool) -> None:
+    world = World(tmp_path, has_spare)
+    wide = make_bundle("bdc", "2", 2, OLD, NEW, profile=replace(world.profile, block_bytes=8192))
+    world.repository.add_bundle("bdc", wide)
+    world.repository.publish()
+    world.car.put("BDC", OLD)
+    predicted = world.forecast()
+    assert (predicted.bundle, predicted.survey_bytes) == (world.full, wide.target.head.length_bytes)
+    assert "blocks of 8192 bytes" in predicted.note
+    entry = world.car.update().ecus[0]
+    assert entry.bundle == world.full
+    assert 0 <= entry.downloaded_bytes - predicted.download_bytes < world.repository.chunk_bytes
+
+
 def test_the_limit_from_both_sides(tmp_path: Path, has_spare: bool) -> None:
     needed = 3 * BLOCK_BYTES + World(tmp_path / "x", has_spare).full.head.length_bytes
     world = World(tmp_path / "a", has_spare, needed - 1)
