@@ -33,7 +33,7 @@ class Binding:
     Attributes:
         bundle: Digest of the bundle's head.
         ecu: Digest of the ECU's identity.
-        plan: Digest of the plan; all zero without one.
+        plan: Digest of what signed metadata says of the update; all zero for a bundle alone.
     """
 
     bundle: Digest

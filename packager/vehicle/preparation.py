@@ -1,6 +1,7 @@
 """Prepares one ECU: a bundle's head first, checked before a blob is taken, then the new image in the spare slot, or over the old one."""
 
 import contextlib
+import json
 import logging
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from packager.vehicle.fetch import BundleSource
 from packager.vehicle.head import Head, read_head
 from packager.vehicle.home import Ecu, VehicleHome
 from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
+from packager.vehicle.identity import Digest
 from packager.vehicle.journal import JOURNAL_BYTES, Binding, Journal
 from packager.vehicle.metadata_store import NotFoundError
 from packager.vehicle.missing import REQUEST_BYTES
@@ -21,7 +23,7 @@ from packager.vehicle.repair import BlockRepair
 from packager.vehicle.selection import Offer, check_head
 from packager.vehicle.state import Begun, EcuState
 from packager.vehicle.storage import FileOnDisk
-from packager.vehicle.targets import BundleTarget
+from packager.vehicle.targets import BundleTarget, encode_target
 
 _LOG: Final = logging.getLogger(__name__)
 OnProgress = Callable[[str, Progress], None]
@@ -70,6 +72,12 @@ class _Task:
     def ecu(self) -> Ecu:
         """The ECU."""
         return self.offer.ecu
+
+    @property
+    def plan(self) -> Digest:
+        """Digest of all that signed metadata says of the image: where that changes, a wider policy for repair say, starts count anew."""
+        assert self.offer.image is not None  # noqa: S101 - an offer with bundles has an image
+        return Digest.of(json.dumps(encode_target(self.offer.image), sort_keys=True).encode())
 
 
 def prepare(
@@ -159,7 +167,7 @@ def _apply(task: _Task, head: Head, reader: "_BundleReader", repair: BlockRepair
     with contextlib.ExitStack() as stack:
         journal = Journal(
             stack.enter_context(home.files.open(home.journal_name(ecu), JOURNAL_BYTES)),
-            Binding(head.digest, ecu.identity),
+            Binding(head.digest, ecu.identity, task.plan),
         )
         old: OldImage = NoOldImage()
         place: InPlaceSlot | None = None

@@ -1,7 +1,7 @@
 """Decides, for one ECU, which image it should have and which bundles lead there. Pure: identities and verified targets in, an offer out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packager.vehicle.errors import IncompatibleError, UntrustedError
 from packager.vehicle.head import Head
@@ -93,18 +93,20 @@ def select(
 def go_on(ecu: Ecu, begun: Begun, targets: Sequence[ImageTarget | BundleTarget]) -> Offer:
     """Offer to finish an in-place update that was begun, with its own bundle, or else with the full bundle to the same image.
 
+    Repair may take what is signed now: the limit may have been raised so that this update can be finished.
+
     Args:
         ecu: The ECU.
         begun: What was begun.
         targets: Verified targets of its hardware id and version; they need not hold that bundle or image any more.
     """
-    is_known = any(
-        isinstance(t, ImageTarget) and (t.path, t.image) == (begun.image.path, begun.image.image) for t in targets
-    )
+    images = (t for t in targets if isinstance(t, ImageTarget))
+    known = next((t for t in images if (t.path, t.image) == (begun.image.path, begun.image.image)), None)
     fulls = (t for t in targets if isinstance(t, BundleTarget) and t.old is None and t.image_path == begun.image.path)
-    full = next(fulls, None) if is_known else None
+    full = next(fulls, None) if known else None
+    image = replace(begun.image, max_repair_bytes=known.max_repair_bytes) if known else begun.image
     ways = tuple(dict.fromkeys((begun.bundle, *([full] if full else []))))
-    return Offer(ecu, None, None, begun.image, ways, "went on with what was begun", (), full)
+    return Offer(ecu, None, None, image, ways, "went on with what was begun", (), full)
 
 
 def check_head(head: Head, bundle: BundleTarget, offer: Offer) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from packager.vehicle.errors import CorruptError, IncompatibleError, TemporaryError, VehicleError
+from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceError, TemporaryError, VehicleError
 from packager.vehicle.home import VehicleHome
 from packager.vehicle.identity import ImageId
 from packager.vehicle.install import check
+from packager.vehicle.journal import MAX_FAILURES
 from packager.vehicle.preflight import Forecast
 from packager.vehicle.state import EcuState
 from tests.repository_simulator import BLOCK_BYTES, NOW, make_bundle
@@ -240,6 +241,26 @@ def test_damage_that_comes_during_the_update_is_repaired_within_the_limit(
                     world.car.update()
         if is_enough:
             assert world.car.active("BDC") == NEW
+
+
+def test_after_ten_failures_a_wider_policy_starts_anew(
+    tmp_path: Path, has_spare: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = World(tmp_path / "x", has_spare).full.head.length_bytes + BLOCK_BYTES
+    world = World(tmp_path / "car", has_spare, needed - 1)
+    world.car.put("BDC", damage(OLD, 4))
+    with monkeypatch.context() as patch:  # it was whole when it was looked at
+        patch.setattr(VehicleHome, "identify", lambda *_: ImageId.of(OLD))
+        patch.setattr("packager.vehicle.preparation.holds_image", lambda *_: False)
+        for _ in range(MAX_FAILURES + 1):  # the first one makes progress
+            with pytest.raises(IncompatibleError, match="the signed policy allows"):
+                world.car.update()
+        with pytest.raises(ResourceError, match="10 starts failed at the same block"):
+            world.car.update()
+        world.repository.add_image("bdc", "bdc", "2", 2, NEW, max_repair_bytes=needed)
+        world.repository.publish()
+        world.car.update()
+    assert world.car.active("BDC") == NEW
 
 
 def test_repair_goes_on_after_the_server_failed(tmp_path: Path, has_spare: bool) -> None:
