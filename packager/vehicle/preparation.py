@@ -13,8 +13,8 @@ from packager.vehicle.errors import CorruptError, IncompatibleError, TemporaryEr
 from packager.vehicle.fetch import BundleSource
 from packager.vehicle.head import Head, read_head
 from packager.vehicle.home import Ecu, VehicleHome
-from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
 from packager.vehicle.identity import Digest
+from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
 from packager.vehicle.journal import JOURNAL_BYTES, Binding, Journal
 from packager.vehicle.metadata_store import NotFoundError
 from packager.vehicle.missing import REQUEST_BYTES
