@@ -160,6 +160,26 @@ def _two_cuts(sample: InPlaceSample, step: int, loss: str) -> int:
     return tried
 
 
+@pytest.mark.parametrize("make", SAMPLES)
+def test_every_cut_with_the_scratch_lost(make: Callable[[], InPlaceSample]) -> None:
+    """What lay there is gone: blocks that need it are refused, never made from other bytes, and can be had in another way."""
+    sample = make()
+    steps = count_steps(sample)
+    refused = 0
+    for cut_at in range(steps):
+        machine = Machine(sample)
+        assert machine.cut(cut_at, TORN, random.Random(cut_at))
+        machine.scratch = MemoryFile(sample.head.manifest.scratch_bytes)
+        try:
+            machine.update(Power())
+        except IncompatibleError:
+            refused += 1
+            assert machine.is_marked
+            assert machine.repair()
+    assert refused < steps
+    print(f"in place, {sample.name}, scratch lost: {steps} cut points, after {refused} of them a block took another way")
+
+
 def test_a_second_cut_during_the_resume() -> None:
     for make in (swapped, shifted_up):
         print(f"in place, {make().name}: {_two_cuts(make(), 7, REORDERED)} pairs of cut points")

@@ -213,6 +213,21 @@ def test_pieces_are_gathered_wherever_they_lie(pieces: list[tuple[int, int]]) ->
     assert make_block(head, record, b"", MemoryFile(0, content=OLD_BYTES)) == new
 
 
+@pytest.mark.parametrize("change", [-1, 1])
+def test_copied_pieces_fill_their_block_exactly(change: int) -> None:
+    head, record, new = copies([(5, 100), (300, 50)], OLD_BYTES)
+    length_bytes = head.manifest.new.length_bytes + change
+    manifest = replace(head.manifest, new=replace(head.manifest.new, length_bytes=length_bytes))
+    made = b"".join(OLD_BYTES[first : first + count] for first, count in [(5, 100), (300, 50 + min(change, 0))])
+    digest = hashlib.sha256(made).digest()
+    record = replace(record, output_digest=digest, source_digest=digest)
+    if change > 0:
+        with pytest.raises(CorruptError, match="block 0: result of 150 bytes"):
+            make_block(replace(head, manifest=manifest), record, b"", MemoryFile(0, content=OLD_BYTES))
+    else:  # a piece that leaves its block is cut off
+        assert make_block(replace(head, manifest=manifest), record, b"", MemoryFile(0, content=OLD_BYTES)) == new[:-1]
+
+
 def test_neighbouring_pieces_are_read_together_in_bounded_memory() -> None:
     pieces = [(index * 100 + (index % 3), 40) for index in range(2000)]
     head, record, new = copies(pieces, OLD_BYTES)

@@ -146,6 +146,15 @@ def test_sections_that_are_not_wanted() -> None:
         read(reassemble(HEAD, extra=[(4, 1, b"x")]))
 
 
+@pytest.mark.parametrize("sample", [delta_mixed(), delta_one_block()], ids=lambda sample: sample.name)
+def test_signed_and_cut_short_at_every_byte(sample: Sample) -> None:
+    head = sample.data[: sample.head_bytes]
+    for end in range(len(head) - 32):
+        for cut in (head[:end], seal(head[:end])):
+            with pytest.raises((CorruptError, IncompatibleError)):
+                read(cut)
+
+
 def test_its_own_hash_finds_accidental_damage() -> None:
     damaged = HEAD[:-1] + bytes((HEAD[-1] ^ 1,))
     with pytest.raises(CorruptError, match="its own SHA-256"):

@@ -14,6 +14,7 @@ from packager.vehicle.manifest import (
     MAX_IMAGE_BYTES,
     MAX_RELEASE_COUNTER,
     MAX_SEGMENTS,
+    MAX_VALUES,
     Kind,
     Manifest,
     Op,
@@ -43,6 +44,7 @@ FULL = Manifest(
 DELTA = replace(
     FULL, old=ImageId(4000, Digest.of(b"old")), ops=frozenset({Op.COPY, Op.DELTA}), max_source_bytes=9, segment_count=2
 )
+PREDICTED = replace(DELTA, ops=frozenset({Op.PREDICTED}))
 ZSTD = replace(FULL, coders=frozenset({Coder.RAW, Coder.ZSTD}), window_log2=20)
 
 
@@ -94,10 +96,14 @@ IDS = tuple(f"id{index:02}" for index in range(MAX_HARDWARE_IDS + 1))
         (FULL, "max_decoded_bytes", MAX_CAP_BYTES, MAX_CAP_BYTES + 1, "decoded columns"),
         (replace(DELTA, in_place=True), "scratch_bytes", MAX_CAP_BYTES, MAX_CAP_BYTES + 1, "scratch of"),
         (DELTA, "segment_count", MAX_SEGMENTS, MAX_SEGMENTS + 1, "number of segments"),
+        (PREDICTED, "value_count", MAX_VALUES, MAX_VALUES + 1, "number of values"),
         (FULL, "release_counter", MAX_RELEASE_COUNTER, MAX_RELEASE_COUNTER + 1, "release counter"),
         (FULL, "version", "v" * 64, "v" * 65, "path-safe names"),
         (FULL, "version", "1", "../1", "path-safe names"),
         (FULL, "version", "1", "a\u200fb", "path-safe names"),
+        (FULL, "version", "1", "a\0b", "path-safe names"),
+        (FULL, "version", "1", "a\\b", "path-safe names"),
+        (FULL, "version", "1", "C:", "path-safe names"),
         (FULL, "hardware_ids", IDS[:-1], IDS, "hardware ids"),
         (FULL, "hardware_ids", ("a", "b"), ("b", "a"), "hardware ids"),
         (FULL, "hardware_ids", ("a",), ("a", "a"), "hardware ids"),
