@@ -1,67 +1,50 @@
-/* Applies a bundle to an old image, with files in place of flash: apply_bundle BUNDLE HEAD_BYTES HEAD_SHA256 NEW [OLD].
- *
- * HEAD_BYTES and HEAD_SHA256 are the signed identity; in a car they come from verified metadata, never from the bundle. Start it again
- * after a cut: what NEW holds already is not read from the bundle again.
- */
+/* Applies a bundle, with files in place of flash: apply_bundle BUNDLE HEAD_BYTES HEAD_SHA256 NEW OLD. The signed identity, HEAD_BYTES and the 32
+ * bytes of the file HEAD_SHA256, comes from verified metadata, never from the bundle. NEW must be there, at first empty; OLD for a delta only. */
 #include <stdio.h>
 #include <stdlib.h>
-
+#include <string.h>
 #include "core.h"
 
-static uint8_t arena[256 * 1024];
-static FILE *old_image, *slot;
+struct flash { FILE *new_image, *old_image; };
+
+static size_t read_at(FILE *file, uint64_t offset, uint8_t *to, size_t count)
+{
+    return file != NULL && fseek(file, (long)offset, SEEK_SET) == 0 ? fread(to, 1, count, file) : 0;
+}
 
 static int read_old(void *context, uint64_t offset, uint8_t *to, size_t count)
 {
-    (void)context;
-    return fseek(old_image, (long)offset, SEEK_SET) != 0 || fread(to, 1, count, old_image) != count;
-}
-
-static int write_new(void *context, uint64_t offset, const uint8_t *from, size_t count)
-{
-    (void)context;
-    return fseek(slot, (long)offset, SEEK_SET) != 0 || fwrite(from, 1, count, slot) != count;
+    return read_at(((struct flash *)context)->old_image, offset, to, count) != count;
 }
 
 static int read_new(void *context, uint64_t offset, uint8_t *to, size_t count)
 {
-    (void)context;
-    for (size_t done = fseek(slot, (long)offset, SEEK_SET) == 0 ? fread(to, 1, count, slot) : 0; done < count; done++) {
-        to[done] = 0xFF; /* a file that is still short reads like erased flash */
-    }
-    return ferror(slot);
+    memset(to, 0xFF, count); /* a file that is still short reads like erased flash */
+    read_at(((struct flash *)context)->new_image, offset, to, count);
+    return 0; /* what could not be read has another hash */
+}
+
+static int write_new(void *context, uint64_t offset, const uint8_t *from, size_t count)
+{
+    FILE *file = ((struct flash *)context)->new_image;
+    return file == NULL || fseek(file, (long)offset, SEEK_SET) != 0 || fwrite(from, 1, count, file) != count;
 }
 
 int main(int count, char **arguments)
 {
-    uint8_t digest[OTA_SHA256_BYTES], chunk[1024];
-    struct ota_callbacks callbacks = {.read_old = read_old, .write_new = write_new, .read_new = read_new};
-    struct ota_limits limits = {.slot_bytes = 64 * 1024 * 1024};
-    struct ota_signed_head signed_head = {.sha256 = digest};
+    static uint8_t arena[256 * 1024], chunk[1024];
     static struct ota ota;
-    enum ota_error error = OTA_OK;
-    size_t got = 1;
-    FILE *bundle = count >= 5 ? fopen(arguments[1], "rb") : NULL;
+    FILE *bundle = count == 6 ? fopen(arguments[1], "rb") : NULL;
+    struct flash flash = {bundle ? fopen(arguments[4], "r+b") : NULL, bundle ? fopen(arguments[5], "rb") : NULL};
+    struct ota_callbacks callbacks = {.context = &flash, .read_old = read_old, .write_new = write_new, .read_new = read_new};
+    struct ota_signed_head signed_head = {.length_bytes = bundle ? strtoull(arguments[2], NULL, 10) : 0};
+    size_t got = bundle ? read_at(fopen(arguments[3], "rb"), 0, signed_head.sha256, OTA_SHA256_BYTES) : 0;
 
-    for (int index = 0; bundle != NULL && index < OTA_SHA256_BYTES; index++) {
-        unsigned int byte = 0;
-        sscanf(arguments[3] + 2 * index, "%2x", &byte);
-        digest[index] = (uint8_t)byte;
-    }
-    old_image = count > 5 ? fopen(arguments[5], "rb") : NULL;
-    slot = bundle == NULL ? NULL : (slot = fopen(arguments[4], "r+b")) != NULL ? slot : fopen(arguments[4], "w+b");
-    if (slot == NULL || (count > 5 && old_image == NULL)) {
-        fprintf(stderr, "usage: apply_bundle BUNDLE HEAD_BYTES HEAD_SHA256 NEW [OLD]\n");
-        return 2;
-    }
-    signed_head.length_bytes = strtoull(arguments[2], NULL, 10);
-    error = ota_begin(&ota, arena, sizeof arena, &limits, &signed_head, &callbacks);
-    while (error == OTA_OK && got > 0) {
-        uint64_t offset = ota_next_offset(&ota); /* where a download goes on with "Range: bytes=N-" */
-        got = fseek(bundle, (long)offset, SEEK_SET) == 0 ? fread(chunk, 1, sizeof chunk, bundle) : 0;
-        error = ota_feed(&ota, offset, chunk, got);
-    }
-    error = error == OTA_OK ? ota_finish(&ota) : error;
-    fprintf(stderr, "%s (arena: %llu bytes)\n", ota_error_text(error), (unsigned long long)ota_arena_needed(&ota));
-    return error == OTA_OK && fclose(slot) == 0 ? 0 : 60; /* only now may NEW be activated */
+    ota_begin(&ota, arena, sizeof arena, &(struct ota_limits){.slot_bytes = 64 << 20}, &signed_head, &callbacks);
+    do {
+        got = read_at(bundle, ota_next_offset(&ota), chunk, sizeof chunk); /* of a download: "Range: bytes=N-" */
+    } while (ota_feed(&ota, ota_next_offset(&ota), chunk, got) == OTA_OK && got > 0);
+    enum ota_error error = ota_finish(&ota); /* an error before is final, and comes again */
+    printf("%s (arena: %llu bytes)\n", ota_error_text(error), (unsigned long long)ota_arena_needed(&ota));
+    return error == OTA_OK && fclose(flash.new_image) == 0 ? 0 : 60; /* only now may NEW be activated */
 }

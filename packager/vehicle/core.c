@@ -65,8 +65,8 @@ enum ota_error ota_begin(struct ota *ota, uint8_t *arena, size_t arena_bytes, co
                          const struct ota_signed_head *signed_head, const struct ota_callbacks *callbacks)
 {
     memset(ota, 0, sizeof *ota);
-    if (arena == NULL || limits == NULL || signed_head == NULL || signed_head->sha256 == NULL || callbacks == NULL
-        || callbacks->write_new == NULL || callbacks->read_new == NULL) {
+    if (arena == NULL || limits == NULL || signed_head == NULL || callbacks == NULL || callbacks->write_new == NULL
+        || callbacks->read_new == NULL) {
         return fail(ota, OTA_ARGUMENT);
     }
     ota->arena = arena;

@@ -21,7 +21,7 @@ enum ota_error_class { OTA_CLASS_OK = 0, OTA_CLASS_CORRUPT = 1, OTA_CLASS_INCOMP
 /* What signed metadata says of the bundle's head. Nothing else makes a bundle authentic. */
 struct ota_signed_head {
     uint64_t length_bytes;
-    const uint8_t *sha256; /* 32 bytes; must stay valid while the applier is used */
+    uint8_t sha256[OTA_SHA256_BYTES];
 };
 
 /* Another SHA-256, such as a hardware engine. One hash at a time is in the making. Each returns 0, or another value for a failure. */
@@ -69,7 +69,7 @@ struct ota {
     enum ota_error error;
 };
 
-/* Begin. `arena` needs no alignment. Limits and callbacks are copied, the hasher is not. */
+/* Begin. `arena` needs no alignment. Limits, identity and callbacks are copied, the hasher is not. */
 enum ota_error ota_begin(struct ota *ota, uint8_t *arena, size_t arena_bytes, const struct ota_limits *limits,
                          const struct ota_signed_head *signed_head, const struct ota_callbacks *callbacks);
 

@@ -120,13 +120,14 @@ static enum ota_error apply(const struct request *request, const uint8_t *bundle
     struct ota_hasher hasher = {hasher_begin, hasher_update, hasher_end, NULL};
     struct ota_callbacks callbacks = {NULL, read_old, write_new, read_new, sync_new, accept_head, NULL};
     struct ota_limits limits = {request->slot_limit, request->block_limit};
-    struct ota_signed_head signed_head = {request->head_bytes, request->sha256};
+    struct ota_signed_head signed_head = {.length_bytes = request->head_bytes};
     struct ota *ota = malloc(sizeof *ota);
     uint8_t *arena = malloc(request->arena_bytes);
     uint64_t offset = 0;
     enum ota_error error;
 
     must(ota != NULL && arena != NULL, "out of memory");
+    memcpy(signed_head.sha256, request->sha256, sizeof signed_head.sha256);
     hasher.context = callbacks.context = device;
     callbacks.hasher = request->hasher ? &hasher : NULL;
     callbacks.read_old = device->old == NULL ? NULL : read_old;

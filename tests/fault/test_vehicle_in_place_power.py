@@ -177,7 +177,9 @@ def test_every_cut_with_the_scratch_lost(make: Callable[[], InPlaceSample]) -> N
             assert machine.is_marked
             assert machine.repair()
     assert refused < steps
-    print(f"in place, {sample.name}, scratch lost: {steps} cut points, after {refused} of them a block took another way")
+    print(
+        f"in place, {sample.name}, scratch lost: {steps} cut points, after {refused} of them a block took another way"
+    )
 
 
 def test_a_second_cut_during_the_resume() -> None:

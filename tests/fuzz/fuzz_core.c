@@ -197,7 +197,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const struct ota_limits limits = {SLOT_BYTES, 0};
     struct ota_signed_head signed_head;
     struct ota ota;
-    uint8_t digest[OTA_SHA256_BYTES], *bundle, *arena;
+    uint8_t *bundle, *arena;
     uint64_t arena_bytes;
     size_t chunk, offset = 0;
     enum ota_error error;
@@ -206,14 +206,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     memset(&device, 0, sizeof device);
-    memset(digest, DIGEST_BYTE, sizeof digest);
+    memset(signed_head.sha256, DIGEST_BYTE, sizeof signed_head.sha256);
     chunk = (size_t)data[0] + 1;
     device.calls_left = data[1];
     size -= 2;
     bundle = malloc(size > 0 ? size : 1);
     memcpy(bundle, data + 2, size);
     signed_head.length_bytes = mend(bundle, size);
-    signed_head.sha256 = digest;
     if (ota_arena_bytes(bundle, (size_t)signed_head.length_bytes, &arena_bytes) != OTA_OK || arena_bytes > MAX_ARENA) {
         arena_bytes = signed_head.length_bytes;
     }

@@ -298,20 +298,25 @@ def test_the_example_program_applies_a_bundle(tmp_path: Path) -> None:
     program, sample = tmp_path / "apply_bundle", large()
     example = ROOT / "docs/embedding/apply_bundle.c"
     compile_c(compiler("gcc", "clang", "cc"), *STRICT, f"-I{VEHICLE}", example, *SOURCES, "-o", program)
-    for name, content in (("old", sample.old), ("bundle", sample.data)):
+    for name, content in (("old", sample.old), ("bundle", sample.data), ("new", b"")):
         (tmp_path / name).write_bytes(content or b"")
 
-    def run(sha256: str) -> subprocess.CompletedProcess[str]:
-        arguments = [tmp_path / "bundle", str(sample.head_bytes), sha256, tmp_path / "new", tmp_path / "old"]
-        return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    def run(sha256: bytes) -> tuple[int, str]:
+        (tmp_path / "sha256").write_bytes(sha256)
+        arguments = ["bundle", str(sample.head_bytes), "sha256", "new", "old"]
+        done = subprocess.run([program, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=False)
+        return done.returncode, done.stdout.split(" (")[0]
 
-    assert run("00" * 32).returncode == 60
-    assert (tmp_path / "new").read_bytes() == b""
-    done = run(sample.signed.digest.hex)
-    assert (done.returncode, done.stderr.split(" (")[0]) == (0, "no error")
+    for wrong in (bytes(32), sample.signed.digest.value[:31]):
+        assert run(wrong) == (60, "head: not the signed bytes")
+        assert (tmp_path / "new").read_bytes() == b""
+    assert run(sample.signed.digest.value) == (0, "no error")
     assert (tmp_path / "new").read_bytes() == sample.new
-    assert subprocess.run([program], capture_output=True, check=False).returncode == 2
-    assert len(example.read_text().splitlines()) <= 70
+    (tmp_path / "new").write_bytes(sample.new[:-1])
+    assert run(sample.signed.digest.value) == (0, "no error")
+    assert (tmp_path / "new").read_bytes() == sample.new
+    assert subprocess.run([program], stdout=subprocess.DEVNULL, check=False).returncode == 60
+    assert len(example.read_text().splitlines()) <= 50
 
 
 def test_the_command_of_the_page_builds_the_example(tmp_path: Path) -> None:
