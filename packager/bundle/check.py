@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from packager.vehicle.applier import Applier, VerifiedImage
-from packager.vehicle.blocks import NoOldImage, OldImage
+from packager.vehicle.blocks import OldImage
 from packager.vehicle.errors import ResourceError
 from packager.vehicle.head import Head, SignedHead, read_head
 from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
@@ -83,7 +83,7 @@ def apply_stream(head: Head, blobs: BinaryIO, old: Path | None, slot: StoredFile
         ResourceError: A file can't be read or written.
     """
     with contextlib.ExitStack() as stack:
-        old_image: OldImage = NoOldImage() if old is None else stack.enter_context(FileOnDisk.open(old))
+        old_image: OldImage | None = None if old is None else stack.enter_context(FileOnDisk.open(old))
         return apply_file(stack.enter_context(Applier(head, old_image, slot)), blobs)
 
 

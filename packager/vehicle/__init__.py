@@ -29,8 +29,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from packager.vehicle.applier import Applier, Progress
-    from packager.vehicle.blocks import NoOldImage
-    from packager.vehicle.errors import VehicleError
     from packager.vehicle.fetch import HttpFetcher
     from packager.vehicle.head import SignedHead, read_head
     from packager.vehicle.home import open_home
@@ -46,11 +44,9 @@ __all__ = [
     "Digest",
     "FileOnDisk",
     "HttpFetcher",
-    "NoOldImage",
     "Progress",
     "SignedHead",
     "UpdateProfile",
-    "VehicleError",
     "apply_stream",
     "open_home",
     "read_head",
@@ -63,11 +59,9 @@ _MODULES: Final = {
     "Digest": "identity",
     "FileOnDisk": "storage",
     "HttpFetcher": "fetch",
-    "NoOldImage": "blocks",
     "Progress": "applier",
     "SignedHead": "head",
     "UpdateProfile": "profile",
-    "VehicleError": "errors",
     "apply_stream": "pull",
     "open_home": "home",
     "read_head": "head",

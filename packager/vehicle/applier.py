@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from packager.vehicle.blocks import OldImage, Workspace, make_block
+from packager.vehicle.blocks import NoOldImage, OldImage, Workspace, make_block
 from packager.vehicle.destination import MAX_BLOCKS_AT_ONCE, SYNC_BYTES, Destination, SpareSlot
 from packager.vehicle.errors import CancelledError, CorruptError, IncompatibleError, StateError
 from packager.vehicle.head import Head
@@ -102,7 +102,7 @@ class Applier:
 
     Args:
         head: The authentic head.
-        old: The old image; `NoOldImage()` for a full bundle.
+        old: The old image; None for a full bundle.
         slot: Where the new image goes.
         journal: Keeps the position across power cuts; None, for bundles that lie at hand, starts
             from what an earlier run left in the slot, an image of one block from nothing. Not for a `destination`.
@@ -121,7 +121,7 @@ class Applier:
     def __init__(
         self,
         head: Head,
-        old: OldImage,
+        old: OldImage | None,
         slot: StoredFile,
         *,
         journal: Journal | None = None,
@@ -141,7 +141,7 @@ class Applier:
             raise StateError("the old image and the slot are one file, expected two; it takes an in-place bundle")
         self._head = head
         self._bundle_bytes = head.bundle_bytes
-        self._old = old
+        self._old: OldImage = NoOldImage() if old is None else old
         if len(head.index) == 1 or (destination is not None and destination.is_ordered):
             workers = 1  # one block is made in one thread, and starting others takes longer than a small image
         if (

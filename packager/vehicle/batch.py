@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packager.vehicle.applier import Applier, Progress
-from packager.vehicle.blocks import NoOldImage, OldImage
+from packager.vehicle.blocks import OldImage
 from packager.vehicle.errors import IncompatibleError, ResourceError, StateError, VehicleError
 from packager.vehicle.head import SignedHead, read_head
 from packager.vehicle.identity import ImageId
@@ -144,7 +144,7 @@ def _apply(
             raise IncompatibleError(f"{task.bundle}: is installed in place, expected one for a spare slot")
         if task.old is not None and _is_one_file(task.old, task.slot):  # before the slot is cut to its new length
             raise StateError(f"{task.slot}: is the old image, too, expected a slot of its own")
-        old: OldImage = NoOldImage() if task.old is None else stack.enter_context(FileOnDisk.open(task.old))
+        old: OldImage | None = None if task.old is None else stack.enter_context(FileOnDisk.open(task.old))
         slot = stack.enter_context(FileOnDisk.open(task.slot, head.manifest.new.length_bytes))
         applier = stack.enter_context(
             Applier(

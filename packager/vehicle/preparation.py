@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from packager.vehicle.applier import Applier, Progress
-from packager.vehicle.blocks import NoOldImage, OldImage
+from packager.vehicle.blocks import OldImage
 from packager.vehicle.errors import CorruptError, IncompatibleError, TemporaryError
 from packager.vehicle.fetch import BundleSource
 from packager.vehicle.head import Head, read_head
@@ -169,7 +169,7 @@ def _apply(task: _Task, head: Head, reader: "_BundleReader", repair: BlockRepair
             stack.enter_context(home.files.open(home.journal_name(ecu), JOURNAL_BYTES)),
             Binding(head.digest, ecu.identity, task.plan),
         )
-        old: OldImage = NoOldImage()
+        old: OldImage | None = None
         place: InPlaceSlot | None = None
         if ecu.profile.spare_slot:
             slot = stack.enter_context(home.files.open(home.slot_name(ecu, task.state.spare_slot), length_bytes))
@@ -206,7 +206,7 @@ def _apply(task: _Task, head: Head, reader: "_BundleReader", repair: BlockRepair
 
 def _open_in_place(
     task: _Task, head: Head, journal: Journal, stack: contextlib.ExitStack
-) -> tuple[FileOnDisk, InPlaceSlot, OldImage]:
+) -> tuple[FileOnDisk, InPlaceSlot, OldImage | None]:
     """Open the only slot for overwriting, as long as it is now; it changes no earlier than the state says so."""
     home, ecu, image = task.home, task.ecu, task.offer.image
     assert image is not None  # noqa: S101 - an offer with bundles has an image
@@ -214,7 +214,7 @@ def _open_in_place(
     name = home.slot_name(ecu, task.state.slot)
     slot = stack.enter_context(home.files.open(name, home.files.length(name) or 0))
     scratch: FileOnDisk | None = None
-    old: OldImage = NoOldImage()
+    old: OldImage | None = None
     if head.manifest.scratch_bytes:
         scratch = stack.enter_context(home.files.open(home.scratch_name(ecu), head.manifest.scratch_bytes))
         old = OverwrittenImage(head, slot, scratch)

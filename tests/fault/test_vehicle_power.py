@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from packager.vehicle.applier import Applier
-from packager.vehicle.blocks import NoOldImage, OldImage
+from packager.vehicle.blocks import OldImage
 from packager.vehicle.errors import CorruptError, ResourceError, StateError
 from packager.vehicle.identity import Digest
 from packager.vehicle.index import BlockRecord
@@ -32,7 +32,7 @@ class Machine:
         self.head = sample.head
         self.slot = MemoryFile(len(sample.new))
         self.journal = MemoryFile(JOURNAL_BYTES)
-        self.old: OldImage = NoOldImage() if sample.old is None else MemoryFile(0, content=sample.old)
+        self.old: OldImage | None = None if sample.old is None else MemoryFile(0, content=sample.old)
         self.first_offset = 0
         self.requested_bytes = 0
 
@@ -196,7 +196,7 @@ def test_a_failing_write_or_sync_is_a_resource_error_and_resumable(reason: str) 
 def test_a_failed_applier_stays_failed() -> None:
     sample = full_mixed()
     slot = MemoryFile(len(sample.new), Power(fail_at=0))
-    applier = Applier(sample.head, NoOldImage(), slot)
+    applier = Applier(sample.head, None, slot)
     with pytest.raises(ResourceError):
         applier.feed(sample.blobs)
     for act in (lambda: applier.feed(b""), applier.finish):

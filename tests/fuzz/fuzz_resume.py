@@ -12,7 +12,6 @@ from functools import cache
 from typing import Final
 
 from packager.vehicle.applier import Applier
-from packager.vehicle.blocks import NoOldImage
 from packager.vehicle.errors import ResourceError, UntrustedError
 from packager.vehicle.head import Head
 from packager.vehicle.identity import Digest
@@ -76,7 +75,7 @@ def resume(data: bytes) -> None:
     )
     if journal.entry.failures >= MAX_FAILURES and journal.entry.position >= content_end(survivors, len(head.index)):
         return
-    with Applier(head, NoOldImage(), slot, journal=journal) as applier:
+    with Applier(head, None, slot, journal=journal) as applier:
         ranges = applier.missing_ranges(gap_bytes=0)
         assert sum(end - start for start, end in ranges) == missing_bytes
         for start, end in ranges:

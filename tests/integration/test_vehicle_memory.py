@@ -37,7 +37,6 @@ _CHILD = """
 import sys
 from pathlib import Path
 from packager.vehicle.applier import Applier
-from packager.vehicle.blocks import NoOldImage
 from packager.vehicle.head import SignedHead, read_head
 from packager.vehicle.identity import Digest
 from packager.vehicle.profile import DEFAULT_PROFILE
@@ -47,7 +46,7 @@ from packager.vehicle.storage import FileOnDisk
 def apply(bundle, old, slot, length, digest, workers):
     with Path(bundle).open("rb") as stream:
         head = read_head(stream.read(int(length)), SignedHead(int(length), Digest.from_hex(digest)), DEFAULT_PROFILE)
-        source = FileOnDisk.open(Path(old)) if old else NoOldImage()
+        source = FileOnDisk.open(Path(old)) if old else None
         with (
             FileOnDisk.open(Path(slot), head.manifest.new.length_bytes) as target,
             Applier(head, source, target, workers=int(workers)) as applier,

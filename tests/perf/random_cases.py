@@ -23,7 +23,7 @@ from packager.diff.engine import NO_ALIGNMENT, Engine, align
 from packager.diff.prediction import Mode
 from packager.model.errors import BudgetError
 from packager.vehicle.applier import Applier
-from packager.vehicle.blocks import NoOldImage, OldImage
+from packager.vehicle.blocks import OldImage
 from packager.vehicle.head import Head, SignedHead, read_head
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
@@ -213,7 +213,7 @@ def _head(encoded: EncodedBundle, profile: UpdateProfile) -> Head:
 
 def _applied(case: Case, head: Head, data: bytes) -> bytes:
     place: InPlaceSlot | None = None
-    old: OldImage = NoOldImage() if case.old is None else MemoryFile(len(case.old), content=case.old)
+    old: OldImage | None = None if case.old is None else MemoryFile(len(case.old), content=case.old)
     slot = MemoryFile(len(case.new))
     if head.manifest.in_place and case.old is not None:
         slot = MemoryFile(max(len(case.old), len(case.new)), content=case.old)

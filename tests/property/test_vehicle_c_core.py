@@ -11,7 +11,7 @@ from packager.bundle.encoder import Label, encode
 from packager.diff import bsdiff
 from packager.diff.engine import Alignment
 from packager.vehicle.applier import Applier
-from packager.vehicle.blocks import NoOldImage, OldImage
+from packager.vehicle.blocks import OldImage
 from packager.vehicle.errors import StateError, VehicleError
 from packager.vehicle.head import SECTION_ENTRY_BYTES, read_head
 from packager.vehicle.profile import Coder, UpdateProfile
@@ -36,7 +36,7 @@ def core() -> Iterator[Core]:
 def python(sample: Sample, chunk: int) -> tuple[int, bytes]:
     """Return the class of the error, and the slot."""
     slot = MemoryFile(len(sample.new), content=b"\xee" * len(sample.new))
-    old: OldImage = NoOldImage() if sample.old is None else MemoryFile(0, content=sample.old)
+    old: OldImage | None = None if sample.old is None else MemoryFile(0, content=sample.old)
     try:
         head = read_head(sample.data[: sample.head_bytes], sample.signed, WIDE)
         applier = Applier(head, old, slot)

@@ -10,7 +10,6 @@ from packager.bundle.encoder import Label, encode
 from packager.diff.alignment import normalise
 from packager.diff.engine import Alignment
 from packager.vehicle.applier import Applier
-from packager.vehicle.blocks import NoOldImage
 from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.head import SignedHead, read_head
 from packager.vehicle.identity import Digest
@@ -37,7 +36,7 @@ def apply(
 ) -> bytes:
     head = read_head(data[: signed.length_bytes], signed, profile)
     slot = MemoryFile(head.manifest.new.length_bytes)
-    with Applier(head, NoOldImage() if old is None else MemoryFile(0, content=old), slot, workers=workers) as applier:
+    with Applier(head, None if old is None else MemoryFile(0, content=old), slot, workers=workers) as applier:
         applier.feed(data[applier.next_offset :])
         applier.finish()
     return bytes(slot.content)

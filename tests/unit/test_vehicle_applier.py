@@ -34,7 +34,7 @@ class Case:
         self.sample = sample
         self.slot = MemoryFile(0, content=b"\x55" * len(sample.new))  # nothing of it is of the new image
         content = sample.old if old is None else old
-        self.old: OldImage = NoOldImage() if content is None else MemoryFile(0, content=content)
+        self.old: OldImage | None = None if content is None else MemoryFile(0, content=content)
         self.applier = Applier(head or sample.head, self.old, self.slot, **options)
 
     def feed_all(self, data: bytes | None = None, chunk_bytes: int = 1 << 20) -> None:
@@ -118,7 +118,7 @@ def test_a_flipped_byte_anywhere_in_a_blob_stops_before_any_decoder(
         for at in {*every[:: max(1, len(every) // 100)], *every[-1:]}:
             slot = MemoryFile(len(sample.new), content=sample.new[:start])
             slot.content[start:] = bytes(byte ^ 0xFF for byte in sample.new[start:])
-            old: OldImage = NoOldImage() if sample.old is None else MemoryFile(0, content=sample.old)
+            old: OldImage | None = None if sample.old is None else MemoryFile(0, content=sample.old)
             applier = Applier(head, old, slot)
             assert applier.next_offset == first
             blob = bytearray(sample.data[first:end])
@@ -210,7 +210,7 @@ def test_a_slot_of_another_length_is_a_bug_of_the_caller() -> None:
     sample = full_mixed()
     for wrong in (len(sample.new) - 1, len(sample.new) + 1):
         with pytest.raises(StateError, match=f"found {wrong} bytes, expected {len(sample.new)}"):
-            Applier(sample.head, NoOldImage(), MemoryFile(wrong))
+            Applier(sample.head, None, MemoryFile(wrong))
 
 
 def test_progress_is_told_after_each_block_in_the_callers_thread() -> None:
@@ -254,7 +254,7 @@ def test_cancelled_at_every_block_keeps_what_is_done_and_counts_as_no_failure() 
 def test_what_the_slot_already_holds_is_not_asked_for() -> None:
     sample = full_mixed()
     slot = MemoryFile(len(sample.new), content=sample.new)
-    applier = Applier(sample.head, NoOldImage(), slot)
+    applier = Applier(sample.head, None, slot)
     assert applier.next_offset == len(sample.data)
     assert applier.finish().image == sample.head.manifest.new
     assert slot.writes == 0
@@ -288,7 +288,7 @@ def test_a_read_error_in_the_background_pass_is_a_resource_error() -> None:
 
     sample = full_mixed()
     slot = Failing(len(sample.new))
-    with Applier(sample.head, NoOldImage(), slot, workers=2, sync_bytes=BLOCK) as applier:
+    with Applier(sample.head, None, slot, workers=2, sync_bytes=BLOCK) as applier:
         slot.broken = True
         with pytest.raises(ResourceError, match="medium is broken"):  # noqa: PT012 - the next sync may see it, or the end
             applier.feed(sample.blobs)
@@ -353,7 +353,7 @@ def test_failures_of_one_block_count_and_progress_forgives(workers: int) -> None
     counts = []
     for _ in range(4):
         journal = Journal(journal_file, BINDING)
-        applier = Applier(sample.head, NoOldImage(), slot, journal=journal, workers=workers)
+        applier = Applier(sample.head, None, slot, journal=journal, workers=workers)
         with applier, pytest.raises(CorruptError):  # noqa: PT012 - with workers the fault shows later
             applier.feed(bytes(wrong[applier.next_offset :]))
             applier.finish()

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from packager.vehicle.applier import Applier
-from packager.vehicle.blocks import NoOldImage
 from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.head import Head, SignedHead, read_head
 from packager.vehicle.identity import Digest
@@ -51,7 +50,7 @@ def apply(data: bytes, old: bytes | None, signed: SignedHead) -> bytes:
     if head.manifest.in_place:
         return overwrite(head, data, old or b"")
     slot = MemoryFile(head.manifest.new.length_bytes)
-    old_image = NoOldImage() if old is None else MemoryFile(0, content=old)
+    old_image = None if old is None else MemoryFile(0, content=old)
     with Applier(head, old_image, slot) as applier:
         applier.feed(data[applier.next_offset :])
         applier.finish()

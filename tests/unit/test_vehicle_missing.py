@@ -3,7 +3,6 @@
 import pytest
 
 from packager.vehicle.applier import Applier
-from packager.vehicle.blocks import NoOldImage
 from packager.vehicle.identity import Digest
 from packager.vehicle.journal import JOURNAL_BYTES, Binding, Journal
 from packager.vehicle.missing import REQUEST_BYTES, find_held, first_missing, missing_ranges
@@ -66,11 +65,11 @@ def test_behind_a_missing_first_block_and_a_long_gap_it_reads_nothing(lost: tupl
 def test_without_a_journal_an_image_of_one_block_is_not_looked_for() -> None:
     sample = make("", None, noise(1, BLOCK), [RAW])
     slot = Counting(sample.new)
-    with Applier(sample.head, NoOldImage(), slot) as applier:
+    with Applier(sample.head, None, slot) as applier:
         assert applier.missing_ranges() == [(sample.head_bytes, len(sample.data))]
     assert slot.read_bytes == 0
     journal = Journal(MemoryFile(JOURNAL_BYTES), Binding(sample.head.digest, Digest(bytes(32))))
-    with Applier(sample.head, NoOldImage(), slot, journal=journal) as applier:
+    with Applier(sample.head, None, slot, journal=journal) as applier:
         assert applier.missing_ranges() == []
     assert slot.read_bytes == BLOCK
 

@@ -7,7 +7,7 @@ import pytest
 
 from packager.vehicle import pull
 from packager.vehicle.applier import Applier
-from packager.vehicle.blocks import NoOldImage, OldImage
+from packager.vehicle.blocks import OldImage
 from packager.vehicle.errors import CancelledError, CorruptError, ResourceError, StateError, TemporaryError
 from packager.vehicle.pull import apply_file, apply_stream, usable_cores
 from tests.faulty_storage import MemoryFile
@@ -16,7 +16,7 @@ from tests.sample_bundles import Sample, delta_mixed, full_mixed, samples
 
 def fresh(sample: Sample, slot: MemoryFile | None = None, workers: int = 1) -> tuple[Applier, MemoryFile]:
     slot = slot or MemoryFile(0, content=b"\x55" * len(sample.new))
-    old: OldImage = NoOldImage() if sample.old is None else MemoryFile(0, content=sample.old)
+    old: OldImage | None = None if sample.old is None else MemoryFile(0, content=sample.old)
     return Applier(sample.head, old, slot, workers=workers), slot
 
 
@@ -169,7 +169,7 @@ def test_a_broken_stream_is_gone_on_with_later() -> None:
 def test_cancelling_stops_a_pull_for_good() -> None:
     sample = full_mixed()
     asked = iter([False, False, True])
-    applier = Applier(sample.head, NoOldImage(), MemoryFile(len(sample.new)), cancelled=lambda: next(asked))
+    applier = Applier(sample.head, None, MemoryFile(len(sample.new)), cancelled=lambda: next(asked))
     with pytest.raises(CancelledError):
         apply_file(applier, io.BytesIO(sample.data))
     with pytest.raises(StateError):
