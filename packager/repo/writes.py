@@ -1,5 +1,9 @@
-"""The writes of a publication: few kinds, each atomic, so that a publication is killed between two of them and never inside one."""
+"""The writes of a publication: few kinds, each atomic, so that a publication is killed between two of them and never inside one.
 
+Each is on the disk before the next: a timestamp that survives a power cut leads to bundles that do.
+"""
+
+import os
 import shutil
 from pathlib import Path
 from typing import Final
@@ -28,7 +32,7 @@ class Writes:
                 if path.read_bytes() != data:
                     raise _taken(path)
                 return
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_directory(path.parent)
             write_once(path, data, _FILE_MODE)
         except OSError as error:
             raise _unwritten(path, error) from error
@@ -46,7 +50,8 @@ class Writes:
                     raise _taken(path)
                 shutil.rmtree(source) if source.is_dir() else source.unlink()
                 return
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_directory(path.parent)
+            _sync(source)
             source.rename(path)
             sync_directory(path.parent)
         except OSError as error:
@@ -98,6 +103,24 @@ def identify(path: Path) -> ImageId:
             return ImageId.of_stream(stream)
     except OSError as error:
         raise SpaceError(f"{path}: can't be read: {error.strerror}") from error
+
+
+def _make_directory(path: Path) -> None:
+    if path.is_dir():
+        return
+    _make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_directory(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Make a file, or a directory with all that is in it, survive a power cut."""
+    for found in (*path.rglob("*"), path) if path.is_dir() else (path,):
+        descriptor = os.open(found, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _is_same(first: Path, second: Path) -> bool:

@@ -1,5 +1,6 @@
 """Keys beyond the demo set: passphrases, schemes of the policy, single names, and keys that are taken in from elsewhere."""
 
+import base64
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from packager.model.errors import ConfigError, KeyMaterialError
 from packager.model.policy import KEY_SCHEMES, KeyPolicy, RolePolicy, key_names
+from packager.repo import key_files
 from packager.repo.ceremony import create_root
 from packager.repo.key_creation import add_key, create_keys
 from packager.repo.key_files import encode_private
@@ -26,6 +28,13 @@ from packager.repo.schemes import PrivateKey, generate, scheme_of
 from tests.unit.test_repo_keys import NOW, POLICY, tree
 
 REAL = replace(POLICY, demo=False)
+
+
+@pytest.fixture(autouse=True)
+def quick_passphrases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is slow to guess is slow to set, and hundreds of keys are made here."""
+    if request.function is not test_passphrases_are_slow_to_guess:
+        monkeypatch.setattr(key_files, "SCRYPT_N", 2)
 
 
 def new_passphrase(name: str) -> str:
@@ -61,6 +70,16 @@ def test_keys_that_are_no_demo_are_not_made_in_the_clear(tmp_path: Path) -> None
         with pytest.raises(KeyMaterialError, match="passphrase"):
             create_keys(REAL, tmp_path, (), asker)
     assert tree(tmp_path) == {}
+
+
+def test_passphrases_are_slow_to_guess(tmp_path: Path) -> None:
+    """As it stands in the file: scrypt (1.3.6.1.4.1.11591.4.11) with N 16,384, r 8, p 5."""
+    create_keys(REAL, tmp_path, ("body",), new_passphrase)
+    lines = private_path(tmp_path, "body").read_text().splitlines()
+    der = base64.b64decode("".join(lines[1:-1]))
+    assert bytes.fromhex("06092b06010401da47040b") in der
+    assert bytes.fromhex("02024000020108020105") in der
+    assert load_signer(tmp_path, "body", ask).public_key == load_public(tmp_path, "body")
 
 
 def test_lost_passphrase_still_gives_no_second_key(tmp_path: Path) -> None:

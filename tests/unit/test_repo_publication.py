@@ -1,6 +1,7 @@
 """Publishing: killed at every write, refused before anything is written, and what cars see meanwhile."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -46,6 +47,24 @@ def test_the_timestamp_is_written_last_and_the_roots_before_it(life: Life) -> No
     assert published.metadata[-2:] == ("2.root.json", "timestamp.json")
     assert set(published.metadata) >= {"2.targets.json", "1.body.07-2020.02.json", "2.snapshot.json"}
     assert (published.bundles, published.releases) == (2, ("07-2020.02",))
+
+
+def test_what_the_timestamp_leads_to_survives_a_power_cut(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every served file and every directory above it was synced when the timestamp was: a rename alone may survive its content."""
+    synced: set[int] = set()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
+
+    class Watched(DyingWrites):
+        def replace(self, path: Path, data: bytes) -> None:
+            place = life.directory
+            found = {path: path.stat().st_ino for path in (*place.glob("repo/**/*"), *place.glob("chain/**/*"))}
+            missing = {path for path, inode in found.items() if inode not in synced}
+            assert {path for path in missing if "2.0" in str(path) or ".02" in str(path)} == set()
+            super().replace(path, data)
+
+    life.propose(life.release(2))
+    life.sign()
+    life.publish(Watched())
 
 
 def new_release(life: Life) -> None:
