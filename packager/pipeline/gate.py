@@ -18,8 +18,9 @@ from packager.repo.contents import TARGETS, Contents, read_contents
 from packager.repo.files import write_once
 from packager.supplychain.chain import VerifiedChain, verify_chain
 from packager.supplychain.sbom import SBOM_NAME, check_sbom, without_sbom
-from packager.supplychain.summary import choose_gate_signers, make_summary
+from packager.supplychain.summary import check_summary, choose_gate_signers, make_summary
 from packager.vehicle.identity import Digest
+from packager.vehicle.summary import Gate
 from packager.vehicle.targets import BundleTarget, ImageTarget, summary_path
 
 _FILE_MODE: Final = 0o644
@@ -66,6 +67,8 @@ def verify_contents(contents: Contents, policy: KeyPolicy, keys: Mapping[str, Ke
 def approve_release(release_dir: Path, authority: Authority, now: datetime) -> tuple[str, ...]:
     """Verify the supply chain of a release that was built, and leave a summary for the cars among its targets, one per domain.
 
+    A summary of the same that is there already stays, so that an approval that was cut short is finished by running it again.
+
     Args:
         release_dir: What a build left.
         authority: Policy and public keys; the gate's private keys are among its signers.
@@ -76,7 +79,7 @@ def approve_release(release_dir: Path, authority: Authority, now: datetime) -> t
 
     Raises:
         RepositoryError: What the build left does not agree with itself.
-        SupplyChainError: The chain does not hold. Nothing was written.
+        SupplyChainError: The chain does not hold, or a summary is there that says something else. Nothing was written.
         KeyMaterialError: Too few of the gate's keys are at hand. Nothing was written.
         SpaceError: A summary can't be written.
     """
@@ -86,21 +89,26 @@ def approve_release(release_dir: Path, authority: Authority, now: datetime) -> t
         return ()
     signers = choose_gate_signers(authority.policy.gate, authority.signers)
     place = chain_path(contents.release, "").rstrip("/")
-    summaries = {}
+    gate = Gate(tuple(authority.keys[name] for name in authority.policy.gate.keys), authority.policy.gate.threshold)
+    summaries: dict[str, bytes] = {}
     for domain in sorted(contents.targets):
         path = summary_path(role_name(domain, contents.release))
         images = _images(contents, domain, path)
-        summaries[path] = make_summary(path, images, chain, place, signers, now)
+        summaries[path] = contents.summaries.get(domain, b"")
+        if summaries[path]:
+            check_summary(summaries[path], path, images, chain, place, gate)
+        else:
+            summaries[path] = make_summary(path, images, chain, place, signers, now)
     try:
         for path, data in summaries.items():
             file = release_dir / TARGETS / path
             file.parent.mkdir(parents=True, exist_ok=True)
-            if not file.exists() or file.read_bytes() != data:
+            for left in file.parent.glob(f".{file.name}.*"):  # of a process that was killed
+                left.unlink()
+            if not file.exists():
                 write_once(file, data, _FILE_MODE)
     except OSError as error:
-        raise SpaceError(
-            f"{release_dir / TARGETS}: a summary can't be written: {error}", hint="a release is approved once"
-        ) from error
+        raise SpaceError(f"{release_dir / TARGETS}: a summary can't be written: {error}") from error
     return tuple(summaries)
 
 

@@ -72,5 +72,7 @@ def append_signature(path: Path, shown: StagedFile, signer: Signer) -> bool:
         now = read_file(path)
         if now.metadata.payload != shown.metadata.payload:
             raise RepositoryError(f"{path}: was changed while it was shown", hint="look at it again, and sign again")
+        for left in path.parent.glob(f".{path.name}.*"):  # of a process that was killed
+            left.unlink(missing_ok=True)
         write_atomically(path, with_signature(now, key.keyid, signature.signature))
     return True

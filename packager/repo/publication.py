@@ -256,6 +256,7 @@ def _clean(directory: Path, writes: Writes, published: Published, *, dry_run: bo
             for tree in TREES:
                 if (directory / tree / release).exists():
                     writes.move(directory / tree / release, directory / RETIRED / tree / release)
+        writes.sweep(directory / STAGED)
         for name in ("targets", *TREES):
             writes.remove(directory / STAGED / name)
         for path in sorted((directory / STAGED).glob("*.json"), key=lambda path: path.name.endswith(".targets.json")):

@@ -62,6 +62,7 @@ def stage_files(
     except OSError as error:
         raise SpaceError(f"{directory / STAGED}: can't be made: {error.strerror}") from error
     with locked(directory):
+        writes.sweep(directory / STAGED)
         before = read_staged(directory)
         kept = {role: before[role] for role, file in files.items() if role in before and _is_same(before[role], file)}
         lost = [file.name for role, file in before.items() if role not in kept and file.metadata.signatures]
