@@ -9,7 +9,7 @@
 #include "delta.h"
 #include "predict.h"
 
-enum { MAX_MODES = 256 };
+enum { MAX_MODES = 256, MOST_LOOKUP_LOG2 = 16 /* 256 KiB */, LOOKUP_FACTOR = 4 };
 enum { SETS, GROUPS, BASES, PAGES, STARTS, SHIFTS, OLD_VALUES, NEW_VALUES, FIELDS };
 
 /* A `Context`, with the buffers that it holds. */
@@ -63,6 +63,10 @@ static int check(struct context *context)
     }
     for (index = 0; index < predictors->mode_count; index++) {
         context->modes[index].set = ((const uint8_t *)context->views[SETS].buf)[index];
+        if (context->modes[index].set >= OTA_SETS) {
+            PyErr_SetString(PyExc_ValueError, "context: a mode has an instruction set that does not exist");
+            return -1;
+        }
         context->modes[index].groups = ((const uint8_t *)context->views[GROUPS].buf)[index];
         memcpy(&context->modes[index].base, (const uint8_t *)context->views[BASES].buf + index * sizeof(uint64_t), sizeof(uint64_t));
     }
@@ -111,37 +115,55 @@ static void raise_corrupt(const char *message)
     Py_XDECREF(module);
 }
 
+/* Return the log2 of how many numbers make looking up one of `count` fast. */
+static int lookup_log2(size_t count)
+{
+    int log2 = 1;
+
+    while (log2 < MOST_LOOKUP_LOG2 && (size_t)1 << log2 < LOOKUP_FACTOR * count) {
+        log2++;
+    }
+    return log2;
+}
+
+/* Give predictors the memory of a lookup, to be freed; without memory there is none. */
+static uint32_t *give_lookup(struct ota_predictors *predictors, struct ota_lookup *lookup)
+{
+    memset(lookup, 0, sizeof *lookup);
+    lookup->parts_log2 = lookup_log2(predictors->map_count);
+    lookup->slots_log2 = lookup_log2(predictors->value_count);
+    lookup->parts = PyMem_Malloc((((size_t)1 << lookup->parts_log2) + 1 + ((size_t)1 << lookup->slots_log2)) * sizeof(uint32_t));
+    if (lookup->parts != NULL) {
+        lookup->slots = lookup->parts + ((size_t)1 << lookup->parts_log2) + 1;
+        predictors->lookup = lookup;
+    }
+    return lookup->parts;
+}
+
 PyObject *ota_py_label_source(PyObject *module, PyObject *arguments)
 {
     PyObject *object, *result = NULL;
     Py_buffer source, pieces;
     struct context context;
+    struct ota_lookup lookup;
 
     (void)module;
     if (!PyArg_ParseTuple(arguments, "Ow*y*:label_source", &object, &source, &pieces)) {
         return NULL;
     }
     if (read_context(object, &context) == 0) {
-        const uint8_t *triple = pieces.buf;
-        size_t count = (size_t)pieces.len / (3 * sizeof(uint64_t)), at = 0, index;
+        size_t count = (size_t)pieces.len / (3 * sizeof(uint64_t)), done = 0;
+        uint32_t *memory = give_lookup(&context.predictors, &lookup);
 
         Py_BEGIN_ALLOW_THREADS /* once for all pieces: there may be thousands, and each time another thread may take the interpreter */
-        for (index = 0; index < count; index++, triple += 3 * sizeof(uint64_t)) {
-            uint64_t numbers[3];
-
-            memcpy(numbers, triple, sizeof numbers);
-            if (numbers[1] > (size_t)source.len - at) {
-                break;
-            }
-            ota_label(&context.predictors, OTA_LABEL_OLD, (uint8_t *)source.buf + at, (size_t)numbers[1], numbers[0], numbers[2]);
-            at += (size_t)numbers[1];
-        }
+        done = ota_label_source(&context.predictors, source.buf, (size_t)source.len, pieces.buf, count);
         Py_END_ALLOW_THREADS
-        if (index < count) {
+        PyMem_Free(memory);
+        if (done < count) {
             raise_corrupt("predicted block: a piece leaves the source");
         }
         release(&context);
-        result = index == count ? Py_NewRef(Py_None) : NULL;
+        result = done == count ? Py_NewRef(Py_None) : NULL;
     }
     PyBuffer_Release(&source);
     PyBuffer_Release(&pieces);

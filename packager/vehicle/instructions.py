@@ -6,6 +6,7 @@ Predicted blocks (FORMAT.md section 13) rewrite these fields. The same tables dr
 Sources: Arm Architecture Reference Manuals (ARMv7-M DDI 0403, ARMv8-A DDI 0487), RISC-V Unprivileged ISA 20191213, Intel SDM volume 2.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Final
@@ -60,6 +61,11 @@ class Slice:
     at: int
     width: int
     field: int
+
+    @property
+    def mask(self) -> int:
+        """The bits in the instruction."""
+        return ((1 << self.width) - 1) << self.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,18 +209,16 @@ STEP_BYTES: Final = {
 }
 """Alignment of instructions."""
 KEY_BITS: Final = {
-    InstructionSet.THUMB2: 8,
-    InstructionSet.ARM32: 24,
-    InstructionSet.AARCH64: 24,
-    InstructionSet.RISCV: 0,
+    InstructionSet.THUMB2: (8, 24),
+    InstructionSet.ARM32: (24, 0),
+    InstructionSet.AARCH64: (24, 0),
+    InstructionSet.RISCV: (0, 8),
 }
-"""Which byte of an instruction narrows down the rows: the one from this bit on."""
+"""Which two bytes of an instruction tell which rows can match: those from these bits on. Most other instructions fail at both."""
 
 
-def candidates(instruction_set: InstructionSet) -> tuple[int, ...]:
-    """Return, for every value of the key byte, a mask of the rows that can match."""
-    shift = KEY_BITS[instruction_set]
-    rows = TABLES[instruction_set]
+def candidates(rows: Sequence[Instruction | Prefix], shift: int) -> tuple[int, ...]:
+    """Return, for every value of the byte from bit `shift` on, a mask of the rows that can match."""
     return tuple(
         sum(
             1 << index
@@ -223,6 +227,20 @@ def candidates(instruction_set: InstructionSet) -> tuple[int, ...]:
         )
         for key in range(256)
     )
+
+
+def _candidates_in_c(name: str, rows: Sequence[Instruction | Prefix], shifts: tuple[int, int]) -> list[str]:
+    lines = [f"static const uint8_t ota_{name}_candidates[2][256] = {{"]
+    for shift in shifts:
+        keys = candidates(rows, shift)
+        lines.append("    {")
+        lines += ["        " + ", ".join(map(str, keys[at : at + 32])) + "," for at in range(0, 256, 32)]
+        lines.append("    },")
+    return [*lines, "};"]
+
+
+def _slice_in_c(piece: Slice) -> str:
+    return f"{{0x{piece.mask:08X}u, {(piece.field - piece.at) % 32}}}"
 
 
 def as_c_header() -> str:
@@ -244,22 +262,20 @@ def as_c_header() -> str:
             machine, label = row.slices, row.label_slices
             numbers = (row.width_bytes, row.group, row.form, row.scale, row.bias, row.align, row.is_signed, row.bits)
             fields = ", ".join(str(int(number)) for number in numbers)
-            parts = [", ".join(f"{{{s.at}, {s.width}, {s.field}}}" for s in part) for part in (machine, label)]
+            parts = [", ".join(map(_slice_in_c, part)) for part in (machine, label)]
+            taken = sum(piece.mask for piece in machine)
             counts = f"{len(machine)}, {len(label)}"
             lines.append(
-                f"    {{0x{row.mask:08X}u, 0x{row.value:08X}u, {fields}, {counts},\n"
+                f"    {{0x{row.mask:08X}u, 0x{row.value:08X}u, 0x{taken:08X}u, {fields}, {counts},\n"
                 f"     {{{parts[0]}}}, {{{parts[1]}}}}}, /* {row.name} */"
             )
-        lines += ["};", f"static const uint8_t ota_{name}_candidates[256] = {{"]
-        keys = candidates(instruction_set)
-        lines += ["    " + ", ".join(map(str, keys[at : at + 32])) + "," for at in range(0, 256, 32)]
-        lines += ["};", ""]
+        lines += ["};", *_candidates_in_c(name, rows, KEY_BITS[instruction_set]), ""]
     lines.append("static const struct ota_prefix ota_x86_prefixes[] = {")
     lines += [
         f"    {{0x{prefix.mask:04X}, 0x{prefix.value:04X}, {prefix.length_bytes}, {int(prefix.group)}}}, /* {prefix.name} */"
         for prefix in X86_PREFIXES
     ]
-    return "\n".join([*lines, "};", "", "#endif", ""])
+    return "\n".join([*lines, "};", *_candidates_in_c("x86", X86_PREFIXES, (0, 8)), "", "#endif", ""])
 
 
 if __name__ == "__main__":

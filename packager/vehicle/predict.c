@@ -4,13 +4,38 @@
 #include "delta.h"
 #include "instructions.h"
 
-/* One piece that is being rewritten. */
+enum { BATCH = 128, FEW_ENTRIES = 8 };
+
+enum { POINTERS32 = 1, POINTERS };
+
+/* One piece that is being rewritten, and what the mode of the page at hand looks for in it. */
 struct piece {
     const struct ota_predictors *predictors;
     enum ota_kind kind;
     uint8_t *bytes;
     size_t count;
     uint64_t at; /* address of bytes[0]: in the old image for OTA_LABEL_OLD, else in the new one */
+    const struct ota_mode *mode;
+    uint32_t wanted;           /* mask of the rows of its instruction set that are in its groups */
+    int pointers;              /* POINTERS32 if it looks for pointers of 4 bytes as well, POINTERS if for several kinds, or 0: */
+    uint64_t below32, below64; /* for pointers of 4 and of 8 bytes to old offsets below these, */
+    int values;                /* and for numbers that the value map knows */
+};
+
+/* The rows of an instruction set, and what tells them apart at a glance. */
+struct table {
+    const struct ota_instruction *rows;
+    uint32_t count;
+    const uint8_t (*candidates)[256]; /* by the values of two bytes of an instruction: which rows can match */
+    uint8_t first, second;            /* which bytes these are */
+};
+
+#define TABLE(name, first, second) {ota_##name, sizeof ota_##name / sizeof ota_##name[0], ota_##name##_candidates, first, second}
+
+static const uint8_t no_candidates[2][256] = {{0}};
+static const struct table tables[OTA_SETS] = {
+    {NULL, 0, no_candidates, 0, 0}, TABLE(thumb2, 1, 3), TABLE(arm32, 3, 0), TABLE(aarch64, 3, 0), TABLE(riscv, 0, 1),
+    {NULL, 0, ota_x86_candidates, 0, 1}, {NULL, 0, no_candidates, 0, 0},
 };
 
 static uint32_t load16(const uint8_t *from)
@@ -50,12 +75,81 @@ static size_t last_up_to(const uint64_t *numbers, size_t count, uint64_t limit)
     return (size_t)(first - numbers);
 }
 
-uint64_t ota_map(const struct ota_predictors *predictors, uint64_t old_offset)
+/* Note for each part of the old image which entry of the address map is the first in it. */
+static void index_parts(const struct ota_predictors *predictors, struct ota_lookup *lookup)
 {
-    if (old_offset >= predictors->old_bytes || predictors->map_count == 0) {
+    size_t entry = 0, part, parts = (size_t)1 << lookup->parts_log2;
+
+    lookup->shift = 0;
+    while (predictors->old_bytes > 0 && (predictors->old_bytes - 1) >> lookup->shift >= parts) {
+        lookup->shift++;
+    }
+    for (part = 0; part < parts; part++) {
+        while (entry < predictors->map_count && predictors->starts[entry] >> lookup->shift < part) {
+            entry++;
+        }
+        lookup->parts[part] = (uint32_t)entry;
+    }
+    lookup->parts[parts] = (uint32_t)predictors->map_count;
+    lookup->has_parts = 1;
+}
+
+static inline uint64_t map_offset(const struct ota_predictors *predictors, uint64_t old_offset)
+{
+    const struct ota_lookup *lookup = predictors->lookup;
+    const uint64_t *starts = predictors->starts;
+    size_t first = 0, end = predictors->map_count;
+
+    if (old_offset >= predictors->old_bytes || end == 0) {
         return old_offset;
     }
-    return old_offset + (uint64_t)predictors->shifts[last_up_to(predictors->starts, predictors->map_count, old_offset)];
+    if (lookup != NULL && lookup->has_parts) {
+        const uint32_t *part = lookup->parts + (size_t)(old_offset >> lookup->shift);
+
+        first = part[0] > 0 ? part[0] - 1 : 0; /* the last one before this part reaches into it */
+        end = part[1];
+    }
+    if (end - first > FEW_ENTRIES) {
+        first += last_up_to(starts + first, end - first, old_offset);
+    } else {
+        while (first + 1 < end && starts[first + 1] <= old_offset) {
+            first++;
+        }
+    }
+    return old_offset + (uint64_t)predictors->shifts[first];
+}
+
+uint64_t ota_map(const struct ota_predictors *predictors, uint64_t old_offset)
+{
+    return map_offset(predictors, old_offset);
+}
+
+enum { SEVERAL = -1 }; /* in a slot of the lookup: numbers share it */
+
+static size_t slot_of(const struct ota_lookup *lookup, uint32_t value)
+{
+    return (size_t)((value * 0x9E3779B1u & 0xFFFFFFFFu) >> (32 - lookup->slots_log2));
+}
+
+/* Note for each number of the value map where it is, by a hash. */
+static void index_slots(const struct ota_predictors *predictors, struct ota_lookup *lookup)
+{
+    size_t index, slots = (size_t)1 << lookup->slots_log2;
+
+    for (index = 0; index < slots; index++) {
+        lookup->slots[index] = 0;
+    }
+    for (index = 0; index < predictors->value_count; index++) {
+        uint32_t *slot = &lookup->slots[slot_of(lookup, predictors->old_values[index])];
+
+        *slot = *slot == 0 ? (uint32_t)index + 1 : (uint32_t)SEVERAL;
+    }
+    lookup->has_slots = 1;
+}
+
+static uint32_t rotate_left(uint32_t word, int by)
+{
+    return word << by | word >> (-by & 31);
 }
 
 static uint32_t gather(uint32_t word, const struct ota_slice *slices, int count)
@@ -64,19 +158,18 @@ static uint32_t gather(uint32_t word, const struct ota_slice *slices, int count)
     int index;
 
     for (index = 0; index < count; index++) {
-        field |= (word >> slices[index].at & ((1u << slices[index].width) - 1u)) << slices[index].field;
+        field |= rotate_left(word & slices[index].mask, slices[index].rotation);
     }
     return field;
 }
 
+/* Put a field where `word` has zeros. */
 static uint32_t scatter(uint32_t word, uint32_t field, const struct ota_slice *slices, int count)
 {
     int index;
 
     for (index = 0; index < count; index++) {
-        uint32_t mask = (1u << slices[index].width) - 1u;
-
-        word = (word & ~(mask << slices[index].at)) | (field >> slices[index].field & mask) << slices[index].at;
+        word |= rotate_left(field, -slices[index].rotation & 31) & slices[index].mask;
     }
     return word;
 }
@@ -113,7 +206,7 @@ static uint32_t rewrite(const struct piece *piece, const struct ota_instruction 
         if (row->form == OTA_SIGN_INVERTED) {
             field = invert_by_sign(field & ((1u << row->bits) - 1u), row->bits);
         }
-        return scatter(word, field, row->slices, row->slice_count);
+        return scatter(word & ~row->fields, field, row->slices, row->slice_count);
     }
     field = gather(word, row->slices, row->slice_count);
     if (row->form == OTA_SIGN_INVERTED) {
@@ -122,11 +215,11 @@ static uint32_t rewrite(const struct piece *piece, const struct ota_instruction 
     if (piece->kind == OTA_LABEL_OLD) {
         uint64_t offset = row->is_signed ? extend(field, row->bits) : field;
 
-        field = (uint32_t)floor_shift(ota_map(piece->predictors, base + (offset << row->scale)), row->scale);
+        field = (uint32_t)floor_shift(map_offset(piece->predictors, base + (offset << row->scale)), row->scale);
     } else {
         field += (uint32_t)floor_shift(base, row->scale);
     }
-    return scatter(word, field, row->labels, row->label_count);
+    return scatter(word & ~row->fields, field, row->labels, row->label_count);
 }
 
 /* AArch64: whether `word` adds an unsigned offset in the page that register `base` points to; *scale is that of the offset. */
@@ -152,13 +245,13 @@ static int ends_page_search(uint32_t word, uint32_t base)
            || (word & 0x7C000000u) == 0x34000000u || ((word & 0x9F000000u) == 0x90000000u && (word & 31u) == base);
 }
 
-/* AArch64 ADRP of the old image: the target is the page with the offset that a following instruction adds. */
-static void map_page(const struct piece *piece, const struct ota_instruction *row, size_t at)
+/* AArch64 ADRP of the old image: the target is the page with the offset that a following instruction adds. Returns the end of what it changed. */
+static size_t map_page(const struct piece *piece, const struct ota_instruction *row, size_t at)
 {
     uint32_t word = load32(piece->bytes + at), base = word & 31u;
     uint64_t page = ((piece->at + at) & ~(uint64_t)0xFFF) + (extend(gather(word, row->slices, row->slice_count), row->bits) << 12);
     uint64_t target = page;
-    size_t next = at + 4;
+    size_t next = at + 4, changed = next;
     int ahead, found = 0, scale;
 
     for (ahead = 0; ahead < OTA_LOOK_AHEAD && next <= piece->count - 4; ahead++, next += 4) {
@@ -169,7 +262,7 @@ static void map_page(const struct piece *piece, const struct ota_instruction *ro
         }
         if (completes_page(other, base, &scale)) {
             uint64_t offset = (uint64_t)(other >> 10 & 0xFFFu) << scale;
-            uint64_t mapped = ota_map(piece->predictors, page + offset);
+            uint64_t mapped = map_offset(piece->predictors, page + offset);
 
             if (!found) {
                 target = page + offset;
@@ -178,6 +271,7 @@ static void map_page(const struct piece *piece, const struct ota_instruction *ro
             if ((mapped & (((uint64_t)1 << scale) - 1)) == 0 && offset < 0x1000) {
                 other = (other & ~(0xFFFu << 10)) | (uint32_t)((mapped & 0xFFFu) >> scale) << 10;
                 store32(piece->bytes + next, other);
+                changed = next + 4;
             }
             if ((other & 31u) == base && ((other & 0xFFC00000u) == 0x91000000u || (other & 0x04400000u) == 0x00400000u)) {
                 break; /* the register holds something else now */
@@ -185,7 +279,8 @@ static void map_page(const struct piece *piece, const struct ota_instruction *ro
         }
     }
     store32(piece->bytes + at,
-            scatter(word, (uint32_t)(ota_map(piece->predictors, target) >> 12), row->labels, row->label_count));
+            scatter(word & ~row->fields, (uint32_t)(map_offset(piece->predictors, target) >> 12), row->labels, row->label_count));
+    return changed;
 }
 
 /* RISC-V: whether `word` adds a signed offset to register `base`. *store tells stores, whose offset is split. */
@@ -199,8 +294,8 @@ static int completes_pair(uint32_t word, uint32_t base, int *store)
 }
 
 /* RISC-V AUIPC and the instruction that completes it, which is found by bits that no rewriting touches. It starts in the same page (before
- * `end`): the next one may have other rules, and what both rewrite could not be undone in the same order. */
-static void rewrite_pair(const struct piece *piece, size_t at, size_t end)
+ * `end`): the next one may have other rules, and what both rewrite could not be undone in the same order. Returns the end of what it changed. */
+static size_t rewrite_pair(const struct piece *piece, size_t at, size_t end)
 {
     uint32_t word = load32(piece->bytes + at), base = word >> 7 & 31u, address = (uint32_t)(piece->at + at);
     size_t next = at + 4;
@@ -225,7 +320,7 @@ static void rewrite_pair(const struct piece *piece, size_t at, size_t end)
                 uint32_t relative = (word & 0xFFFFF000u) + (uint32_t)extend(low, 12), target = address + relative;
 
                 if (piece->kind == OTA_LABEL_OLD) {
-                    target = (uint32_t)ota_map(piece->predictors, piece->at + at + extend(relative, 32));
+                    target = (uint32_t)map_offset(piece->predictors, piece->at + at + extend(relative, 32));
                 }
                 word = (word & 0xFFFu) | (target & 0xFFFFF000u);
                 low = target & 0xFFFu;
@@ -233,21 +328,39 @@ static void rewrite_pair(const struct piece *piece, size_t at, size_t end)
             store32(piece->bytes + at, word);
             other = store ? (other & 0x01FFF07Fu) | (low >> 5) << 25 | (low & 31u) << 7 : (other & 0xFFFFFu) | low << 20;
             store32(piece->bytes + next, other);
-            return;
+            return next + 4;
         }
         if (opcode == 0x17u || opcode == 0x63u || opcode == 0x6Fu) {
-            return;
+            break;
         }
         next += 4;
     }
+    return at + 4;
+}
+
+/* Whether the value map may have a number: no, if nothing has its slot. */
+static int may_know(const struct ota_predictors *predictors, uint32_t value)
+{
+    const struct ota_lookup *lookup = predictors->lookup;
+
+    return lookup == NULL || !lookup->has_slots || lookup->slots[slot_of(lookup, value)] != 0;
 }
 
 /* Rewrite a number of 4 bytes that the value map knows; returns 0 if it does not. */
 static int map_value(const struct ota_predictors *predictors, uint8_t *bytes)
 {
+    const struct ota_lookup *lookup = predictors->lookup;
     uint32_t value = load32(bytes);
     size_t low = 0, high = predictors->value_count;
 
+    if (lookup != NULL && lookup->has_slots) {
+        uint32_t slot = lookup->slots[slot_of(lookup, value)];
+
+        if (slot != (uint32_t)SEVERAL) { /* only the one that it names can be it, or none */
+            low = slot == 0 ? high : slot - 1;
+            high = low;
+        }
+    }
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
@@ -265,14 +378,15 @@ static int map_value(const struct ota_predictors *predictors, uint8_t *bytes)
 }
 
 /* Rewrite an absolute pointer or a known number of the old image at bytes[at]; returns its width or 0 if there is none. */
-static size_t map_pointer(const struct piece *piece, const struct ota_mode *mode, size_t at)
+static size_t map_pointer(const struct piece *piece, size_t at)
 {
+    const struct ota_mode *mode = piece->mode;
     uint64_t address = piece->at + at, value;
 
     if (mode->groups & OTA_ABSOLUTE64 && (address & 7) == 0 && piece->count - at >= 8) {
         value = ((uint64_t)load32(piece->bytes + at + 4) << 32 | load32(piece->bytes + at)) - mode->base;
         if (value < piece->predictors->old_bytes) {
-            value = ota_map(piece->predictors, value) + mode->base;
+            value = map_offset(piece->predictors, value) + mode->base;
             store32(piece->bytes + at, (uint32_t)value);
             store32(piece->bytes + at + 4, (uint32_t)(value >> 32));
             return 8;
@@ -281,7 +395,7 @@ static size_t map_pointer(const struct piece *piece, const struct ota_mode *mode
     if (mode->groups & OTA_ABSOLUTE32 && (address & 3) == 0 && piece->count - at >= 4) {
         value = (uint32_t)(load32(piece->bytes + at) - (uint32_t)mode->base);
         if (value < piece->predictors->old_bytes) {
-            store32(piece->bytes + at, (uint32_t)(ota_map(piece->predictors, value) + mode->base));
+            store32(piece->bytes + at, (uint32_t)(map_offset(piece->predictors, value) + mode->base));
             return 4;
         }
     }
@@ -291,84 +405,254 @@ static size_t map_pointer(const struct piece *piece, const struct ota_mode *mode
     return 0;
 }
 
-static const struct ota_instruction *find(const struct ota_instruction *rows, uint32_t possible, uint32_t groups, uint32_t word,
-                                          size_t left)
+/* Whether map_pointer may find something at bytes[at], which is aligned to 4 bytes and followed by 4. */
+static int may_point(const struct piece *piece, size_t at)
 {
-    for (; possible != 0; possible >>= 1, rows++) {
-        if ((possible & 1u) && (rows->group & groups) && rows->width <= left && ((word ^ rows->value) & rows->mask) == 0) {
-            return rows;
+    uint32_t word = load32(piece->bytes + at);
+    int may = (uint32_t)(word - (uint32_t)piece->mode->base) < piece->below32;
+
+    if (piece->below64 && ((piece->at + at) & 7) == 0 && piece->count - at >= 8) {
+        may |= ((uint64_t)load32(piece->bytes + at + 4) << 32 | word) - piece->mode->base < piece->below64;
+    }
+    if (piece->values) {
+        may |= may_know(piece->predictors, word);
+    }
+    return may;
+}
+
+/* Places in a piece where something may have to be rewritten. */
+struct places {
+    uint8_t found[BATCH]; /* steps from the first place that was looked at */
+    size_t count;
+};
+
+/* Look for rows at `batch` places from `from` on, `step` by `step`, and for what `pointers` says; behind each there are 4 bytes. Most places have
+ * none, so this is where the time goes. There is no branch for each: a wrong guess of the processor costs as much as ten places. */
+static inline void look(const struct piece *piece, const struct table *table, size_t from, size_t batch, size_t step, int pointers,
+                        struct places *places)
+{
+    const uint8_t *bytes = piece->bytes + from, *by_first = table->candidates[0], *by_second = table->candidates[1];
+    const uint64_t below = piece->below32;
+    const size_t first = table->first, second = table->second, aligned = (size_t)(0 - (piece->at + from)) & 3;
+    const uint32_t wanted = piece->wanted, base = (uint32_t)piece->mode->base;
+    size_t index, count = 0;
+
+    for (index = 0; index < batch; index += 4 / step, bytes += 4) {
+        size_t ahead, end = (batch - index) * step < 4 ? (batch - index) * step : 4;
+        uint32_t pointer = 0; /* whether one is in these 4 bytes: at the place that is aligned */
+
+        if (pointers == POINTERS32 && aligned < end) {
+            pointer = load32(bytes + aligned) - base < below;
+        } else if (pointers == POINTERS && aligned < end) {
+            pointer = (uint32_t)may_point(piece, from + step * index + aligned);
+        }
+        for (ahead = 0; ahead < end; ahead += step) {
+            uint32_t possible = by_first[bytes[ahead + first]] & wanted;
+
+            if (step < 4) { /* of words the first byte tells enough */
+                possible &= by_second[bytes[ahead + second]];
+            }
+            places->found[count] = (uint8_t)(index + ahead / step);
+            count += (possible | (pointer & (uint32_t)(ahead == aligned))) != 0;
+        }
+    }
+    places->count = count;
+}
+
+static inline void look_ahead(const struct piece *piece, const struct table *table, size_t from, size_t batch, size_t step,
+                              struct places *places)
+{
+    if (piece->pointers == POINTERS32) {
+        look(piece, table, from, batch, step, POINTERS32, places);
+    } else if (piece->pointers) {
+        look(piece, table, from, batch, step, POINTERS, places);
+    } else {
+        look(piece, table, from, batch, step, 0, places);
+    }
+}
+
+/* Return how many places there are from `from` to before `stop`, at most a batch. */
+static size_t batch_of(size_t from, size_t stop, size_t step)
+{
+    size_t count = (stop - from + step - 1) / step;
+
+    return count < BATCH ? count : BATCH;
+}
+
+/* Return before which place an instruction of up to 4 bytes lies within the piece. */
+static size_t last_place(const struct piece *piece, size_t end)
+{
+    size_t last = piece->count < 4 ? 0 : piece->count - 3;
+
+    return last < end ? last : end;
+}
+
+/* Return the number of the lowest bit that is set, of the lower 8. */
+static uint32_t lowest(uint32_t bits)
+{
+    static const uint8_t found[8] = {0, 1, 2, 4, 7, 3, 6, 5};
+
+    return found[((bits & (0u - bits)) * 0x17u & 0xFFu) >> 5];
+}
+
+/* Return the row that matches `word`, the first of those that the table lets through; NULL if there is none. */
+static const struct ota_instruction *find(const struct piece *piece, const struct table *table, uint32_t word, size_t left)
+{
+    uint32_t possible = piece->wanted & table->candidates[0][word >> 8 * table->first & 0xFFu];
+
+    for (; possible != 0; possible &= possible - 1) {
+        const struct ota_instruction *row = table->rows + lowest(possible);
+
+        if (((word ^ row->value) & row->mask) == 0 && row->width <= left) {
+            return row;
         }
     }
     return NULL;
 }
 
-static void rewrite_row(const struct piece *piece, const struct ota_instruction *row, uint32_t word, size_t at, size_t end)
+/* Rewrite an instruction. Returns the end of what was changed, which may lie behind it. */
+static size_t rewrite_row(const struct piece *piece, const struct ota_instruction *row, uint32_t word, size_t at, size_t end)
 {
     if (row->form == OTA_PAIR) {
-        rewrite_pair(piece, at, end);
-    } else if (row->form == OTA_PAGE && piece->kind == OTA_LABEL_OLD) {
-        map_page(piece, row, at);
-    } else if (row->width == 4) {
+        return rewrite_pair(piece, at, end);
+    }
+    if (row->form == OTA_PAGE && piece->kind == OTA_LABEL_OLD) {
+        return map_page(piece, row, at);
+    }
+    if (row->width == 4) {
         store32(piece->bytes + at, rewrite(piece, row, word, piece->at + at));
     } else {
         store16(piece->bytes + at, rewrite(piece, row, word, piece->at + at));
     }
+    return at + row->width;
+}
+
+/* Rewrite the instruction of 4 bytes or the pointer at bytes[at], if it is one. Returns where the next one starts; *changed becomes the end of
+ * what was changed, if it lies behind. */
+static size_t rewrite_word(const struct piece *piece, const struct table *table, size_t at, size_t *changed)
+{
+    uint32_t word = load32(piece->bytes + at);
+    const struct ota_instruction *row = find(piece, table, word, 4);
+    size_t width = 0;
+
+    if (row != NULL) {
+        size_t end = rewrite_row(piece, row, word, at, piece->count);
+
+        *changed = end > *changed ? end : *changed;
+    } else if (piece->pointers) {
+        width = map_pointer(piece, at);
+    }
+    return at + (width ? width : 4);
 }
 
 /* Instructions of 4 bytes. Returns where the next one starts. */
-static size_t scan_words(const struct piece *piece, const struct ota_mode *mode, size_t at, size_t end)
+static size_t scan_words(const struct piece *piece, size_t at, size_t end)
 {
-    const struct ota_instruction *rows = mode->set == OTA_ARM32 ? ota_arm32 : ota_aarch64;
-    const uint8_t *candidates = mode->set == OTA_ARM32 ? ota_arm32_candidates : ota_aarch64_candidates;
-    int pointers = piece->kind == OTA_LABEL_OLD && mode->groups & OTA_IN_WORDS;
+    const struct table *table = &tables[piece->mode->set];
+    size_t stop = last_place(piece, end), changed = 0;
 
     at += (size_t)(-(piece->at + at) & 3);
-    while (at < end && piece->count - at >= 4) {
-        uint32_t word = load32(piece->bytes + at);
-        uint32_t possible = mode->set == OTA_NONE ? 0 : candidates[word >> 24];
-        const struct ota_instruction *row = possible ? find(rows, possible, mode->groups, word, 4) : NULL;
-        size_t width = 4;
+    while (at < stop) {
+        struct places places;
+        size_t from = at, batch = batch_of(from, stop, 4), index;
 
-        if (row != NULL) {
-            rewrite_row(piece, row, word, at, end);
-        } else if (pointers) {
-            width = map_pointer(piece, mode, at);
-            width = width ? width : 4;
+        look_ahead(piece, table, from, batch, 4, &places);
+        for (index = 0; index < places.count; index++) {
+            size_t place = from + 4 * (size_t)places.found[index];
+
+            if (place >= at) {
+                at = rewrite_word(piece, table, place, &changed);
+            }
+            while (piece->pointers && at < changed && at < stop) { /* what was changed may have become a pointer */
+                at = rewrite_word(piece, table, at, &changed);
+            }
         }
-        at += width;
+        at = at < from + 4 * batch ? from + 4 * batch : at;
     }
     return at < end ? end : at;
 }
 
-/* Instructions of 2 or 4 bytes. Returns where the next one starts. */
-static size_t scan_halves(const struct piece *piece, const struct ota_mode *mode, size_t at, size_t end)
+/* Whether an instruction is one of 4 bytes, by its first half. */
+static int is_long(int thumb, const uint8_t *half)
 {
-    int thumb = mode->set == OTA_THUMB2;
-    const struct ota_instruction *rows = thumb ? ota_thumb2 : ota_riscv;
-    const uint8_t *candidates = thumb ? ota_thumb2_candidates : ota_riscv_candidates;
-    int pointers = piece->kind == OTA_LABEL_OLD && mode->groups & OTA_IN_WORDS;
+    return thumb ? half[1] >= 0xE8u : (half[0] & 3u) == 3u;
+}
+
+/* Whether an instruction starts at `place`, if one does at `from` and nothing between them is of interest. Behind a half that stands for a short
+ * instruction one starts in any case, whether it is the whole of one or the end of one; those between it and `place` go in pairs. */
+static int starts_at(const struct piece *piece, int thumb, size_t from, size_t place)
+{
+    const uint8_t *half = piece->bytes + place;
+    size_t first = place;
+
+    if (place - from >= 8) { /* nearly always; without a branch for each */
+        int last = is_long(thumb, half - 2), second = is_long(thumb, half - 4), third = is_long(thumb, half - 6);
+
+        if (!(last & second & third)) {
+            return second | (last ^ 1);
+        }
+    }
+    while (first > from && is_long(thumb, piece->bytes + first - 2)) {
+        first -= 2;
+    }
+    return ((place - first) & 2) == 0;
+}
+
+/* Rewrite the instruction of 2 or 4 bytes or the pointer at bytes[at], if it is one of interest. Returns as rewrite_word does. */
+static size_t rewrite_half(const struct piece *piece, const struct table *table, size_t at, size_t end, size_t *changed)
+{
+    size_t left = piece->count - at, width = piece->pointers ? map_pointer(piece, at) : 0;
+    const struct ota_instruction *row;
+    uint32_t word;
+
+    if (width) {
+        return at + width;
+    }
+    word = left >= 4 ? load32(piece->bytes + at) : load16(piece->bytes + at);
+    width = is_long(piece->mode->set == OTA_THUMB2, piece->bytes + at) ? 4 : 2;
+    row = find(piece, table, word, left);
+    if (row != NULL) {
+        size_t last = rewrite_row(piece, row, word, at, end);
+
+        *changed = last > *changed ? last : *changed;
+    }
+    return at + width;
+}
+
+/* Instructions of 2 or 4 bytes. Returns where the next one starts. Which half begins an instruction follows from all before it, one after the
+ * other, and that is slow; so what matters is looked for at every half, and only there it is asked whether it is a beginning. */
+static size_t scan_halves(const struct piece *piece, size_t at, size_t end)
+{
+    const struct table *table = &tables[piece->mode->set];
+    int thumb = piece->mode->set == OTA_THUMB2;
+    size_t stop = last_place(piece, end), changed = 0, from, place, index;
 
     at += (size_t)((piece->at + at) & 1);
-    while (at < end && piece->count - at >= 2) {
-        size_t left = piece->count - at, width = pointers ? map_pointer(piece, mode, at) : 0;
-        uint32_t half, possible;
+    for (from = at; from < stop; from += 2 * BATCH) {
+        struct places places;
 
-        if (width) {
-            at += width;
-            continue;
-        }
-        half = load16(piece->bytes + at);
-        width = thumb ? (half >= 0xE800u ? 4 : 2) : ((half & 3u) == 3u ? 4 : 2);
-        possible = candidates[thumb ? half >> 8 : half & 0xFFu];
-        if (possible) {
-            uint32_t word = left >= 4 ? load32(piece->bytes + at) : half;
-            const struct ota_instruction *row = find(rows, possible, mode->groups, word, left);
-
-            if (row != NULL) {
-                rewrite_row(piece, row, word, at, end);
+        look_ahead(piece, table, from, batch_of(from, stop, 2), 2, &places);
+        for (index = 0; index < places.count; index++) {
+            place = from + 2 * (size_t)places.found[index];
+            if (place < at) {
+                continue;
+            }
+            if (!starts_at(piece, thumb, at, place)) {
+                at = place + 2;
+                continue;
+            }
+            at = rewrite_half(piece, table, place, end, &changed);
+            while (piece->pointers && at < changed && at < stop) { /* what was changed may have become a pointer */
+                at = rewrite_half(piece, table, at, end, &changed);
             }
         }
-        at += width;
+    }
+    if (at < stop) {
+        place = at + (stop - at + 1) / 2 * 2;
+        at = starts_at(piece, thumb, at, place) ? place : place + 2;
+    }
+    while (at < end && piece->count - at >= 2) { /* too near to the end of the piece for 4 bytes */
+        at = rewrite_half(piece, table, at, end, &changed);
     }
     return at < end ? end : at;
 }
@@ -383,7 +667,7 @@ static uint32_t exchange(const struct piece *piece, uint32_t word, uint64_t afte
         return word;
     }
     if (piece->kind == OTA_LABEL_OLD) {
-        return target < piece->predictors->old_bytes ? (uint32_t)ota_map(piece->predictors, target) : word;
+        return target < piece->predictors->old_bytes ? (uint32_t)map_offset(piece->predictors, target) : word;
     }
     if (after > size) {
         return word;
@@ -400,36 +684,44 @@ static uint32_t exchange(const struct piece *piece, uint32_t word, uint64_t afte
     return value >> 63 && 0 - value <= after ? (uint32_t)(value + size) : word;
 }
 
-static size_t scan_x86(const struct piece *piece, const struct ota_mode *mode, size_t at, size_t end)
+/* Rewrite the displacement or pointer at bytes[at], if there is one. Returns where to go on. */
+static size_t rewrite_byte(const struct piece *piece, size_t at)
 {
     enum { PREFIXES = sizeof ota_x86_prefixes / sizeof ota_x86_prefixes[0] };
-    int pointers = piece->kind == OTA_LABEL_OLD && mode->groups & OTA_IN_WORDS;
+    size_t left = piece->count - at, width = piece->pointers ? map_pointer(piece, at) : 0;
+    uint32_t start = load16(piece->bytes + at);
+    int index;
 
-    while (at < end) {
-        size_t left = piece->count - at, width = pointers ? map_pointer(piece, mode, at) : 0;
-        uint32_t start;
-        int index;
+    for (index = 0; index < PREFIXES && !width; index++) {
+        const struct ota_prefix *prefix = &ota_x86_prefixes[index];
 
-        if (width) {
-            at += width;
-            continue;
+        if ((piece->wanted >> index & 1u) && ((start ^ prefix->value) & prefix->mask) == 0 && left >= prefix->length + 4u) {
+            uint8_t *field = piece->bytes + at + prefix->length;
+
+            store32(field, exchange(piece, load32(field), piece->at + at + prefix->length + 4));
+            width = prefix->length + 4u;
         }
-        start = left >= 2 ? load16(piece->bytes + at) : piece->bytes[at];
-        width = 1;
-        for (index = 0; index < PREFIXES; index++) {
-            const struct ota_prefix *prefix = &ota_x86_prefixes[index];
-
-            if (((start ^ prefix->value) & prefix->mask) == 0 && prefix->group & mode->groups && left >= prefix->length + 4u) {
-                uint8_t *field = piece->bytes + at + prefix->length;
-
-                store32(field, exchange(piece, load32(field), piece->at + at + prefix->length + 4));
-                width = prefix->length + 4u;
-                break;
-            }
-        }
-        at += width;
     }
-    return at;
+    return at + (width ? width : 1);
+}
+
+static size_t scan_x86(const struct piece *piece, size_t at, size_t end)
+{
+    size_t stop = last_place(piece, end); /* no field fits into the last bytes */
+
+    while (at < stop) {
+        struct places places;
+        size_t from = at, batch = batch_of(from, stop, 1), index;
+
+        look_ahead(piece, &tables[OTA_X86], from, batch, 1, &places);
+        for (index = 0; index < places.count; index++) {
+            size_t place = from + places.found[index];
+
+            at = place < at ? at : rewrite_byte(piece, place);
+        }
+        at = at < from + batch ? from + batch : at;
+    }
+    return at < end ? end : at;
 }
 
 static uint32_t load_place(const uint8_t *from)
@@ -493,9 +785,9 @@ static void guess_cells(const struct piece *piece, size_t at, size_t offset)
 }
 
 /* Pages of a database. Returns where the next one starts. */
-static size_t scan_cells(const struct piece *piece, const struct ota_mode *mode, size_t at, size_t end)
+static size_t scan_cells(const struct piece *piece, size_t at, size_t end)
 {
-    while (at < end && mode->groups & OTA_CALLS) {
+    while (at < end && piece->mode->groups & OTA_CALLS) {
         size_t offset = (size_t)((piece->at + at) & (OTA_PAGE_BYTES - 1));
 
         if (offset == 0) {
@@ -508,17 +800,46 @@ static size_t scan_cells(const struct piece *piece, const struct ota_mode *mode,
     return at < end ? end : at;
 }
 
-void ota_label(const struct ota_predictors *predictors, enum ota_kind kind, uint8_t *bytes, size_t count, uint64_t new_at,
-               uint64_t old_at)
+/* Take over the mode of a page. */
+static void enter(struct piece *piece, const struct ota_mode *mode)
 {
-    struct piece piece;
+    const struct ota_predictors *predictors = piece->predictors;
+    const struct table *table = &tables[mode->set];
+    struct ota_lookup *lookup = predictors->lookup;
+    uint32_t index;
+
+    piece->mode = mode;
+    piece->pointers = piece->kind != OTA_LABEL_OLD || !(mode->groups & OTA_IN_WORDS) ? 0
+                      : (mode->groups & OTA_IN_WORDS) == OTA_ABSOLUTE32              ? POINTERS32
+                                                                                     : POINTERS;
+    piece->below32 = mode->groups & OTA_ABSOLUTE32 ? predictors->old_bytes : 0;
+    piece->below64 = mode->groups & OTA_ABSOLUTE64 ? predictors->old_bytes : 0;
+    piece->values = mode->groups & OTA_VALUES;
+    piece->wanted = 0;
+    for (index = 0; index < table->count; index++) {
+        piece->wanted |= (uint32_t)((table->rows[index].group & mode->groups) != 0) << index;
+    }
+    for (index = 0; mode->set == OTA_X86 && index < sizeof ota_x86_prefixes / sizeof ota_x86_prefixes[0]; index++) {
+        piece->wanted |= (uint32_t)((ota_x86_prefixes[index].group & mode->groups) != 0) << index;
+    }
+    if (lookup != NULL && piece->kind == OTA_LABEL_OLD) {
+        if (!lookup->has_parts && mode->groups & ~OTA_VALUES) {
+            index_parts(predictors, lookup);
+        }
+        if (!lookup->has_slots && mode->groups & OTA_VALUES) {
+            index_slots(predictors, lookup);
+        }
+    }
+}
+
+static void label(struct piece *piece, uint8_t *bytes, size_t count, uint64_t new_at, uint64_t old_at)
+{
+    const struct ota_predictors *predictors = piece->predictors;
     size_t at = 0;
 
-    piece.predictors = predictors;
-    piece.kind = kind;
-    piece.bytes = bytes;
-    piece.count = count;
-    piece.at = kind == OTA_LABEL_OLD ? old_at : new_at;
+    piece->bytes = bytes;
+    piece->count = count;
+    piece->at = piece->kind == OTA_LABEL_OLD ? old_at : new_at;
     while (at < count) {
         uint64_t page = (new_at + at) >> OTA_PAGE_LOG2;
         uint64_t left = ((page + 1) << OTA_PAGE_LOG2) - (new_at + at);
@@ -527,16 +848,45 @@ void ota_label(const struct ota_predictors *predictors, enum ota_kind kind, uint
 
         if (mode == NULL || mode->groups == 0) {
             at = end;
-        } else if (mode->set == OTA_THUMB2 || mode->set == OTA_RISCV) {
-            at = scan_halves(&piece, mode, at, end);
+            continue;
+        }
+        if (mode != piece->mode) {
+            enter(piece, mode);
+        }
+        if (mode->set == OTA_THUMB2 || mode->set == OTA_RISCV) {
+            at = scan_halves(piece, at, end);
         } else if (mode->set == OTA_X86) {
-            at = scan_x86(&piece, mode, at, end);
+            at = scan_x86(piece, at, end);
         } else if (mode->set == OTA_BTREE) {
-            at = scan_cells(&piece, mode, at, end);
+            at = scan_cells(piece, at, end);
         } else {
-            at = scan_words(&piece, mode, at, end);
+            at = scan_words(piece, at, end);
         }
     }
+}
+
+void ota_label(const struct ota_predictors *predictors, enum ota_kind kind, uint8_t *bytes, size_t count, uint64_t new_at,
+               uint64_t old_at)
+{
+    struct piece piece = {0};
+
+    piece.predictors = predictors;
+    piece.kind = kind;
+    label(&piece, bytes, count, new_at, old_at);
+}
+
+size_t ota_label_source(const struct ota_predictors *predictors, uint8_t *source, size_t source_bytes, const uint64_t *triples, size_t count)
+{
+    struct piece piece = {0};
+    size_t at = 0, index;
+
+    piece.predictors = predictors;
+    piece.kind = OTA_LABEL_OLD;
+    for (index = 0; index < count && triples[1] <= source_bytes - at; index++, triples += 3) {
+        label(&piece, source + at, (size_t)triples[1], triples[0], triples[2]);
+        at += (size_t)triples[1];
+    }
+    return index;
 }
 
 /* The covered units of a block, from unit `at` to before unit `end`, then those of the pieces that follow. */

@@ -33,12 +33,14 @@ enum ota_kind {
     OTA_LABEL_OLD  /* old image: fields become the targets that they will have in the new image */
 };
 
+/* Some bits of an instruction, and by how much they must be rotated to the left to be those of the field. */
 struct ota_slice {
-    uint8_t at, width, field;
+    uint32_t mask;
+    uint8_t rotation;
 };
 
 struct ota_instruction {
-    uint32_t mask, value;
+    uint32_t mask, value, fields; /* fields: the bits of all slices, which are those of all labels */
     uint8_t width, group, form, scale, bias, align, is_signed, bits, slice_count, label_count;
     struct ota_slice slices[OTA_MAX_SLICES], labels[OTA_MAX_LABELS];
 };
@@ -54,6 +56,14 @@ struct ota_mode {
     uint64_t base; /* address of the image's first byte, for absolute pointers */
 };
 
+/* Memory in which OTA_LABEL_OLD notes where in the address map and in the value map to look; without it searches both by halving, which takes
+ * many times as long. Filled when it is first needed; to be emptied (has_parts, has_slots) for other predictors. */
+struct ota_lookup {
+    uint32_t *parts; /* (1 << parts_log2) + 1 numbers; the faster, the more there are, up to four for each entry of the address map */
+    uint32_t *slots; /* 1 << slots_log2 numbers, 1 to 32 as log2; the same, up to four for each entry of the value map */
+    int parts_log2, slots_log2, shift, has_parts, has_slots;
+};
+
 /* Section 4 of a head, and the address map that follows from its section 3. */
 struct ota_predictors {
     const struct ota_mode *modes;
@@ -67,6 +77,7 @@ struct ota_predictors {
     const uint32_t *new_values; /* and what they become */
     size_t value_count;
     uint64_t old_bytes, new_bytes;
+    struct ota_lookup *lookup; /* or NULL */
 };
 
 /* Rewrite the fields of `count` bytes.
@@ -75,6 +86,13 @@ struct ota_predictors {
  */
 void ota_label(const struct ota_predictors *predictors, enum ota_kind kind, uint8_t *bytes, size_t count, uint64_t new_at,
                uint64_t old_at);
+
+/* Rewrite the old bytes of `count` pieces, which stand one after the other (OTA_LABEL_OLD).
+ *
+ * triples: offset in the new image, length and offset in the old image of each.
+ * Returns how many were rewritten: fewer, if one does not fit into what is left of the source.
+ */
+size_t ota_label_source(const struct ota_predictors *predictors, uint8_t *source, size_t source_bytes, const uint64_t *triples, size_t count);
 
 /* Return the new offset of an old one: the last segment that starts at or before it decides; outside the image nothing changes. */
 uint64_t ota_map(const struct ota_predictors *predictors, uint64_t old_offset);

@@ -3,14 +3,15 @@
  * place in the new image, u64 place in the old one, u8 values, u16 distance to the one before and u32 new value of each; what is left are the bytes to rewrite. If `what` is odd, what follows the six bytes is for
  * units instead: u8 pieces, u16 start and u8 length of each, u8 length of the gaps, gaps, then a block and as many bytes of values.
  *
- * Only the documented preconditions hold: known sets, pages with modes that are there, ascending starts. Labels must be undone exactly.
+ * Only the documented preconditions hold: known sets, pages with modes that are there, ascending starts. Labels must be undone exactly, and a
+ * lookup must change nothing.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "predict.h"
 
-enum { MAX_MODES = 16, MAX_PAGES = 64, MAX_ENTRIES = 64, MAX_PIECES = 32, MAX_VALUES = 16 };
+enum { MAX_MODES = 16, MAX_PAGES = 64, MAX_ENTRIES = 64, MAX_PIECES = 32, MAX_VALUES = 16, PARTS_LOG2 = 5, SLOTS_LOG2 = 4 };
 
 struct input {
     const uint8_t *at;
@@ -70,6 +71,9 @@ static void add_units(struct input *input, size_t unit)
 
 static void label(const struct ota_predictors *predictors, struct input *input, uint64_t new_at, uint64_t old_at)
 {
+    uint32_t parts[(1 << PARTS_LOG2) + 1], slots[1 << SLOTS_LOG2];
+    struct ota_lookup lookup = {parts, slots, PARTS_LOG2, SLOTS_LOG2, 0, 0, 0};
+    struct ota_predictors faster = *predictors;
     size_t count = input->left;
     uint8_t *wanted = copy(input, count), *bytes = malloc(count > 0 ? count : 1);
 
@@ -83,7 +87,13 @@ static void label(const struct ota_predictors *predictors, struct input *input, 
         abort(); /* a label was not undone */
     }
     ota_label(predictors, OTA_UNLABEL, bytes, count, new_at, old_at);
+    memcpy(bytes, wanted, count);
+    faster.lookup = &lookup;
+    ota_label(&faster, OTA_LABEL_OLD, bytes, count, new_at, old_at);
     ota_label(predictors, OTA_LABEL_OLD, wanted, count, new_at, old_at);
+    if (memcmp(bytes, wanted, count) != 0) {
+        abort(); /* found elsewhere */
+    }
     free(bytes);
     free(wanted);
 }
