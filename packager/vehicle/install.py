@@ -162,7 +162,10 @@ def update(
             _LOG.info("metadata is trusted, %d bytes read", counting.read_bytes)
             finished = finish_superseded(home, trusted, do)
             states = _states(home)
-            offers = [_offer(home, ecu, states[ecu.name], trusted) for ecu in home.configuration.ecus]
+            offers = []
+            for ecu in home.configuration.ecus:
+                with _named(ecu):
+                    offers.append(_offer(home, ecu, states[ecu.name], trusted))
             clearance = Clearance(trusted, bundles, is_required=home.configuration.is_evidence_required)
             _clear(clearance, offers, states)
         except (UntrustedError, IncompatibleError, ClockError) as error:
@@ -246,14 +249,13 @@ def _joined(first: EcuUpdate | None, second: EcuUpdate) -> EcuUpdate:
 
 
 def _offer(home: VehicleHome, ecu: Ecu, state: EcuState, trusted: TrustedMetadata) -> Offer:
-    with _named(ecu):
-        targets = trusted.delegations.of_hardware(ecu.hardware_id)
-        begun = state.begun
-        if begun is None:
-            return select(ecu, home.identify(ecu, state.slot), state, targets)
-        if not is_newer_offered(begun, targets):
-            return go_on(ecu, begun, targets_of_begun(trusted, begun))
-        return replace(select(ecu, None, state, targets), note="the slot is half overwritten")
+    targets = trusted.delegations.of_hardware(ecu.hardware_id)
+    begun = state.begun
+    if begun is None:
+        return select(ecu, home.identify(ecu, state.slot), state, targets)
+    if not is_newer_offered(begun, targets):
+        return go_on(ecu, begun, targets_of_begun(trusted, begun))
+    return replace(select(ecu, None, state, targets), note="the slot is half overwritten")
 
 
 def _clear(clearance: Clearance, offers: Sequence[Offer], states: Mapping[str, EcuState]) -> None:

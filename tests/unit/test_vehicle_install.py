@@ -18,7 +18,7 @@ from packager.vehicle.errors import (
 )
 from packager.vehicle.home import VehicleHome, open_home
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.install import SPARE_SPACE_BYTES, UpdateReport, update
+from packager.vehicle.install import SPARE_SPACE_BYTES, UpdateReport, check, update
 from packager.vehicle.inventory import status
 from packager.vehicle.metadata_store import initialise
 from packager.vehicle.state import EcuState
@@ -192,6 +192,21 @@ def test_bundles_all_beyond_the_profile_are_refused(car: Car, repository: Reposi
         repository.add_bundle("body", make_bundle("bdc", "2", 2, old, NEW, profile=WIDE))
     repository.publish()
     car.refused(IncompatibleError, "ECU BDC: bundle exceeds the profile")
+
+
+def test_messages_name_the_ecu_once(car: Car, repository: RepositorySimulator) -> None:
+    car.put("BDC", image(7, len(OLD)))
+    del repository.delegated["body"].targets["bdc/2/full.bundle"]
+    repository.publish()
+    with pytest.raises(IncompatibleError, match="^ECU BDC: bdc/2/image: no bundle from"):
+        car.update()
+    problem = check(car.home, repository, repository, NOW).ecus[0].problem
+    assert problem.startswith("bdc/2/image: no bundle from"), "it stands in the row of its ECU"
+    repository.add_image("body", "bdc", "9", 2, image(9, len(OLD)))
+    repository.publish()
+    for call in (update, check):
+        with pytest.raises(UntrustedError, match="^ECU BDC: bdc/.* have the same release counter"):
+            call(car.home, repository, repository, NOW)
 
 
 def test_no_way_to_the_image_is_refused_before_anything_is_downloaded(
