@@ -198,14 +198,14 @@ def test_messages_name_the_ecu_once(car: Car, repository: RepositorySimulator) -
     car.put("BDC", image(7, len(OLD)))
     del repository.delegated["body"].targets["bdc/2/full.bundle"]
     repository.publish()
-    with pytest.raises(IncompatibleError, match="^ECU BDC: bdc/2/image: no bundle from"):
+    with pytest.raises(IncompatibleError, match=r"^ECU BDC: bdc/2/image: no bundle from"):
         car.update()
     problem = check(car.home, repository, repository, NOW).ecus[0].problem
     assert problem.startswith("bdc/2/image: no bundle from"), "it stands in the row of its ECU"
     repository.add_image("body", "bdc", "9", 2, image(9, len(OLD)))
     repository.publish()
     for call in (update, check):
-        with pytest.raises(UntrustedError, match="^ECU BDC: bdc/.* have the same release counter"):
+        with pytest.raises(UntrustedError, match=r"^ECU BDC: bdc/.* have the same release counter"):
             call(car.home, repository, repository, NOW)
 
 
