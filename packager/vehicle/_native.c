@@ -19,7 +19,7 @@ enum {
     LITERALS = 2,
     CONTROLS = 3,
     VALUES = 4,
-    INTERFACE = 1, /* of the functions below; as kernel.py says, and to be changed with it */
+    INTERFACE = 2, /* of the functions below; as kernel.py says, and to be changed with it */
     RELEASE_BYTES = 16 * 1024 /* smaller blocks take less time than handing the interpreter over */
 };
 
@@ -227,6 +227,7 @@ static PyMethodDef methods[] = {
     {"label_source", ota_py_label_source, METH_VARARGS, predict_doc},
     {"plan_reads", ota_py_plan_reads, METH_VARARGS, segments_doc},
     {"read_segments", ota_py_read_segments, METH_VARARGS, segments_doc},
+    {"read_values", ota_py_read_values, METH_VARARGS, segments_doc},
     {"scatter", ota_py_scatter, METH_VARARGS, segments_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -34,6 +34,9 @@ def read_segments(
     new_bytes: int,
     /,
 ) -> tuple[array[int], array[int], array[int]]: ...
+def read_values(
+    gaps: bytes | memoryview, changes: bytes | memoryview, count: int, /
+) -> tuple[array[int], array[int]]: ...
 def cut_pieces(
     new_offsets: array[int], old_offsets: array[int], lengths: array[int], start: int, end: int, /
 ) -> tuple[array[int], array[int], int]: ...

@@ -121,6 +121,49 @@ PyObject *ota_py_read_segments(PyObject *module, PyObject *arguments)
     return result;
 }
 
+PyObject *ota_py_read_values(PyObject *module, PyObject *arguments)
+{
+    Py_buffer views[2];
+    struct ota_column columns[2];
+    struct made made[2];
+    PyObject *result = NULL;
+    Py_ssize_t count;
+    size_t at;
+    uint64_t value;
+    int index;
+
+    (void)module;
+    memset(made, 0, sizeof made);
+    if (!PyArg_ParseTuple(arguments, "y*y*n:read_values", &views[0], &views[1], &count)) {
+        return NULL;
+    }
+    for (index = 0; index < 2; index++) {
+        columns[index].at = views[index].buf;
+        columns[index].end = columns[index].at + views[index].len;
+    }
+    if (count < 0) {
+        PyErr_SetString(PyExc_ValueError, "read_values: expected a count of at least 0");
+    } else if (make(&made[0], "I", (size_t)count) == 0 && make(&made[1], "I", (size_t)count) == 0) {
+        enum ota_map_fault fault = ota_values_read(columns, (size_t)count, made[0].view.buf, made[1].view.buf, &at, &value);
+
+        if (fault == OTA_MAP_OK) {
+            result = Py_BuildValue("OO", made[0].object, made[1].object);
+        } else if (fault == OTA_MAP_LEFT_OVER) {
+            raise_corrupt(PyUnicode_FromString("value map: bytes of a column are left over, expected none"));
+        } else {
+            raise_corrupt(fault == OTA_MAP_LENGTH
+                              ? PyUnicode_FromFormat("value map: number %llu, expected at most 2**32 - 1", (unsigned long long)value)
+                              : PyUnicode_FromFormat("value map: a varint of entry %zd is cut short, longer than 9 bytes or not in its "
+                                                     "shortest form",
+                                                     (Py_ssize_t)at));
+        }
+    }
+    finish(made, 2);
+    PyBuffer_Release(&views[0]);
+    PyBuffer_Release(&views[1]);
+    return result;
+}
+
 /* Take a map out of its three arrays. */
 static int see(struct ota_map *map, const Py_buffer *views)
 {

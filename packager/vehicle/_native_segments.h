@@ -3,6 +3,7 @@
 #define OTA_NATIVE_SEGMENTS_H
 
 PyObject *ota_py_read_segments(PyObject *module, PyObject *arguments);
+PyObject *ota_py_read_values(PyObject *module, PyObject *arguments);
 PyObject *ota_py_cut_pieces(PyObject *module, PyObject *arguments);
 PyObject *ota_py_plan_reads(PyObject *module, PyObject *arguments);
 PyObject *ota_py_join_pieces(PyObject *module, PyObject *arguments);

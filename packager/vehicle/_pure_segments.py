@@ -12,6 +12,7 @@ from packager.vehicle.wire import Cursor, unzigzag
 
 MAX_SEGMENT_BYTES: Final = (1 << 32) - 1
 _TRIPLE: Final = 3
+_WORD: Final = (1 << 32) - 1
 
 
 def read_segments(
@@ -65,6 +66,38 @@ def read_segments(
     for cursor in columns:
         cursor.end()
     return made
+
+
+def read_values(
+    gaps: bytes | memoryview, changes: bytes | memoryview, count: int, /
+) -> tuple["array[int]", "array[int]"]:
+    """Decode the two columns of a value map.
+
+    Args:
+        gaps: Numbers between a number of the old image and the one before, varints.
+        changes: By how much more than the one before each changes, zigzag varints.
+        count: Number of numbers.
+
+    Returns:
+        Old numbers (type I, ascending), and what they become (I).
+
+    Raises:
+        CorruptError: A number has more than 32 bits, or a column is not used up exactly.
+    """
+    what = "value map"
+    columns = Cursor(gaps, what), Cursor(changes, what)
+    old_values, new_values = array("I"), array("I")
+    value, change = -1, 0
+    for _ in range(count):
+        value += columns[0].varint() + 1
+        change += unzigzag(columns[1].varint())
+        if value > _WORD:
+            raise CorruptError(f"{what}: number {value}, expected at most 2**32 - 1")
+        old_values.append(value)
+        new_values.append((value + change) & _WORD)
+    for cursor in columns:
+        cursor.end()
+    return old_values, new_values
 
 
 def cut_pieces(

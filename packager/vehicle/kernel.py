@@ -11,6 +11,7 @@ label_source = _pure_predict.label_source
 label_block = _pure_predict.label_block
 add_units = _pure.add_units
 read_segments = _pure_segments.read_segments
+read_values = _pure_segments.read_values
 cut_pieces = _pure_segments.cut_pieces
 plan_reads = _pure_segments.plan_reads
 scatter = _pure_segments.scatter
@@ -18,7 +19,7 @@ join_pieces = _pure_segments.join_pieces
 address_map = _pure_segments.address_map
 NAME = _pure.NAME
 
-INTERFACE: Final = 1
+INTERFACE: Final = 2
 """Grows with every change of what the compiled functions take, return or do; `_native.c` states the one it was compiled for."""
 PROBLEM = ""
 """Why the compiled kernel is not in use; empty if it is."""
@@ -44,6 +45,7 @@ else:
             label_block = _native.label_block
             add_units = _native.add_units
             read_segments = _native.read_segments
+            read_values = _native.read_values
             cut_pieces = _native.cut_pieces
             plan_reads = _native.plan_reads
             scatter = _native.scatter

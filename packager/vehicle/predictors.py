@@ -16,7 +16,6 @@ from packager.vehicle.segments import Segment, SegmentMap
 from packager.vehicle.wire import Cursor, unzigzag
 
 MAX_MODES: Final = 16
-_WORD: Final = (1 << 32) - 1
 _LONG: Final = (1 << 64) - 1
 PREDICTORS_VERSION: Final = 1
 MAP_ENTRY_BYTES: Final = 16
@@ -80,7 +79,7 @@ def parse_predictors(
     if values[0]:
         gaps = read_column(cursor, what, max_decoded_bytes=values[1], limits=limits)
         changes = read_column(cursor, what, max_decoded_bytes=values[1] - len(gaps), limits=limits)
-        old_values, new_values = _read_values(gaps, changes, values[0])
+        old_values, new_values = kernel.read_values(gaps, changes, values[0])
     cursor.end()
     if len(modes) != pages or max(modes, default=0) >= count:
         raise CorruptError(
@@ -90,25 +89,6 @@ def parse_predictors(
     return Context(
         bytes(sets), bytes(groups), bases, modes, starts, shifts, old_bytes, new_bytes, old_values, new_values
     )
-
-
-def _read_values(
-    coded_gaps: bytes | memoryview, coded_changes: bytes | memoryview, count: int
-) -> tuple["array[int]", "array[int]"]:
-    """Read the columns of the value map: gaps between the numbers, and by how much more than the one before each changes."""
-    gaps, changes = Cursor(coded_gaps, "value map"), Cursor(coded_changes, "value map")
-    old_values, new_values = array("I"), array("I")
-    value, change = -1, 0
-    for _ in range(count):
-        value += gaps.varint() + 1
-        change += unzigzag(changes.varint())
-        if value > _WORD:
-            raise CorruptError(f"value map: number {value}, expected at most 2**32 - 1")
-        old_values.append(value)
-        new_values.append((value + change) & _WORD)
-    gaps.end()
-    changes.end()
-    return old_values, new_values
 
 
 def address_map(segments: Iterable[Segment]) -> tuple["array[int]", "array[int]"]:

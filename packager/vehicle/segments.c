@@ -63,6 +63,27 @@ enum ota_map_fault ota_map_read(struct ota_column columns[3], size_t count, uint
     return OTA_MAP_OK;
 }
 
+enum ota_map_fault ota_values_read(struct ota_column columns[2], size_t count, uint32_t *old_values, uint32_t *new_values, size_t *at,
+                                   uint64_t *value)
+{
+    uint64_t change = 0, gap, zigzag;
+
+    *value = ~(uint64_t)0; /* one before the first number */
+    for (*at = 0; *at < count; ++*at) {
+        if (!take(&columns[0], &gap) || !take(&columns[1], &zigzag)) {
+            return OTA_MAP_VARINT;
+        }
+        *value += gap + 1; /* below 2**32 + 2**63 */
+        change += zigzag & 1 ? ~(zigzag >> 1) : zigzag >> 1;
+        if (*value > 0xFFFFFFFFu) {
+            return OTA_MAP_LENGTH;
+        }
+        old_values[*at] = (uint32_t)*value;
+        new_values[*at] = (uint32_t)(*value + change);
+    }
+    return columns[0].at == columns[0].end && columns[1].at == columns[1].end ? OTA_MAP_OK : OTA_MAP_LEFT_OVER;
+}
+
 /* Return how many of the ascending numbers are below `limit`. */
 static size_t below(const uint64_t *numbers, size_t count, uint64_t limit)
 {

@@ -44,6 +44,10 @@ struct ota_stop {
 enum ota_map_fault ota_map_read(struct ota_column columns[3], size_t count, uint64_t old_bytes, uint64_t new_bytes,
                                 uint64_t *new_offsets, uint64_t *old_offsets, uint32_t *lengths, struct ota_stop *stop);
 
+/* Read the value map: `count` varints of each column (gaps, changes). Where it stops, *at is which number, *value its last value. */
+enum ota_map_fault ota_values_read(struct ota_column columns[2], size_t count, uint32_t *old_values, uint32_t *new_values, size_t *at,
+                                   uint64_t *value);
+
 /* Find the segments that have new bytes of `start` to `end`: from *first, before *last. */
 void ota_map_find(const struct ota_map *map, uint64_t start, uint64_t end, size_t *first, size_t *last);
 

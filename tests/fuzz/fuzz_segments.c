@@ -157,6 +157,24 @@ static void check_addresses(const struct ota_map *map)
     free(shifts);
 }
 
+/* Gaps and diagonals as a value map: its numbers must ascend. */
+static void check_values(const struct ota_column *gaps, const struct ota_column *changes, size_t count)
+{
+    struct ota_column columns[2] = {*gaps, *changes};
+    uint32_t *old_values = room_for(count * sizeof *old_values), *new_values = room_for(count * sizeof *new_values);
+    size_t at, index;
+    uint64_t value;
+
+    if (ota_values_read(columns, count, old_values, new_values, &at, &value) == OTA_MAP_OK) {
+        require(at == count);
+        for (index = 1; index < count; index++) {
+            require(old_values[index - 1] < old_values[index]);
+        }
+    }
+    free(old_values);
+    free(new_values);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input input = {data, size};
@@ -186,6 +204,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     columns[1] = column(&input, lengths_bytes);
     columns[2] = column(&input, input.left);
     memcpy(kept, columns, sizeof kept);
+    check_values(&kept[0], &kept[2], count);
     new_offsets = room_for(count * sizeof *new_offsets);
     old_offsets = room_for(count * sizeof *old_offsets);
     lengths = room_for(count * sizeof *lengths);

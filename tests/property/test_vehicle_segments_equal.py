@@ -58,6 +58,27 @@ def test_columns(shapes: list[tuple[int, int, int]], old_bytes: int, new_bytes: 
     assert result_of(native.read_segments, *arguments) == result_of(pure.read_segments, *arguments)
 
 
+@given(
+    st.lists(st.tuples(NUMBERS, st.integers(-(2**62), 2**62 - 1) | st.integers(-300, 300)), max_size=12),
+    st.integers(-1, 1),
+    st.sampled_from([b"", b"\0", b"\x80"]),
+)
+@settings(max_examples=200)
+def test_value_maps(shapes: list[tuple[int, int]], more: int, end: bytes) -> None:
+    gaps = b"".join(encode_varint(gap) for gap, _ in shapes)
+    changes = b"".join(encode_varint(zigzag(change)) for _, change in shapes) + end
+    arguments = gaps, memoryview(changes), max(len(shapes) + more, 0)
+    assert result_of(native.read_values, *arguments) == result_of(pure.read_values, *arguments)
+
+
+@pytest.mark.parametrize("read_values", [native.read_values, pure.read_values], ids=["compiled", "pure"])
+def test_numbers_of_a_value_map_have_32_bits(read_values: Any) -> None:
+    last = encode_varint(2**32 - 2)
+    assert [list(made) for made in read_values(b"\0" + last, b"\1\4", 2)] == [[0, 2**32 - 1], [2**32 - 1, 0]]
+    with pytest.raises(CorruptError, match="value map: number"):
+        read_values(b"\1" + last, b"\0\0", 2)
+
+
 @given(st.binary(max_size=24), st.binary(max_size=24), st.binary(max_size=24), st.integers(0, 8))
 @settings(max_examples=300)
 def test_columns_of_any_bytes(gaps: bytes, lengths: bytes, diagonals: bytes, count: int) -> None:
