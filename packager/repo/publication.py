@@ -45,6 +45,7 @@ class _Plan:
     roles: Mapping[str, bytes]
     online: Mapping[str, bytes] = field(default_factory=dict)
     moves: tuple[tuple[Path, Path], ...] = ()
+    places: tuple[Path, ...] = ()  # of all that these roles vouch for, whichever run moved it there
     releases: tuple[str, ...] = ()
 
     @property
@@ -126,6 +127,7 @@ def publish(
         metadata = directory / METADATA
         for source, path in plan.moves:
             writes.move(source, path)
+        writes.settle(plan.places, directory)
         for name in published.metadata:
             if name != TIMESTAMP_NAME:
                 writes.add(metadata / name, plan.files[name])
@@ -169,8 +171,11 @@ def _plan(
     for release in releases:
         staged_chain = directory / STAGED / CHAIN
         check_chain(release, staged_chain if (staged_chain / release).exists() else directory / CHAIN, trusted)
-    _check_files(directory, fresh)
-    return _Plan(roots, roles, signed_online, tuple(_find_moves(directory)), releases)
+    places = _check_files(directory, fresh)
+    moves = tuple(_find_moves(directory))
+    places += [directory / tree / release for release in releases for tree in TREES if (directory / tree).exists()]
+    places += [path for _, path in moves]
+    return _Plan(roots, roles, signed_online, moves, tuple(places), releases)
 
 
 def _check_root(name: str, data: bytes, in_force: InForce, anchor: bytes | None) -> None:
@@ -221,8 +226,13 @@ def _check_demo(in_force: InForce, fresh: Mapping[str, StagedFile]) -> None:
             )
 
 
-def _check_files(directory: Path, fresh: Mapping[str, StagedFile]) -> None:
-    """Check that every file that a new or changed role lists is at hand, or served already, with the bytes that were signed."""
+def _check_files(directory: Path, fresh: Mapping[str, StagedFile]) -> list[Path]:
+    """Check that every file that a new or changed role lists is at hand, or served already, with the bytes that were signed.
+
+    Returns:
+        Where they are served.
+    """
+    places = []
     for role, file in fresh.items():
         claimed = file.metadata.claimed
         if not isinstance(claimed, Targets) or role == Targets.type:
@@ -237,6 +247,8 @@ def _check_files(directory: Path, fresh: Mapping[str, StagedFile]) -> None:
                     f"{path}: found {found}, signed are {target.length} bytes, {SHA256}:{target.hashes[SHA256]}",
                     hint="propose the release again",
                 )
+            places.append(served)
+    return places
 
 
 def _find_moves(directory: Path) -> list[tuple[Path, Path]]:
@@ -256,6 +268,7 @@ def _clean(directory: Path, writes: Writes, published: Published, *, dry_run: bo
             for tree in TREES:
                 if (directory / tree / release).exists():
                     writes.move(directory / tree / release, directory / RETIRED / tree / release)
+                    writes.settle([directory / RETIRED / tree / release], directory)
         writes.sweep(directory / STAGED)
         for name in ("targets", *TREES):
             writes.remove(directory / STAGED / name)
