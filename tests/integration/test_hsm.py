@@ -25,6 +25,7 @@ from packager.repo.keys import load_public, load_public_keys, load_signer, load_
 from packager.repo.schemes import scheme_of
 from packager.repo.signers import import_public, open_signer
 from packager.repo.signing import sign
+from packager.repo.staged import read_file
 from packager.vehicle import trust
 from packager.vehicle.errors import UntrustedError
 from sample_images.catalogue import CATALOGUE, read_catalogue
@@ -165,6 +166,65 @@ def test_root_ceremony_rotation_and_loss_of_a_token(keys: Path) -> None:
     with pytest.raises(UntrustedError, match="signed by 1 different keys that root version 2 trusts"):
         trust.read_next_root(signed(third, public, "root-1", "root-3"), trusted)
     assert trust.read_next_root(signed(third, public, "root-2", "root-4"), trusted).version == 3
+
+
+def test_ceremony_rotation_and_loss_of_a_token_with_the_commands(
+    keys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`packager repo` with nothing but tokens for the root: by name, by URI, with too few, and with the token that was lost."""
+    site = tmp_path / "site"
+
+    def repo(*words: object) -> tuple[int, str]:
+        capsys.readouterr()
+        code = run(packager, ["repo", *map(str, words), "--keys", str(keys)], "packager")
+        shown = capsys.readouterr()
+        return code, shown.out + shown.err
+
+    def sign_as(key: str, file: str) -> tuple[int, str]:
+        digest = read_file(site / "staged" / file).digest.hex
+        return repo("sign", site / "staged" / file, "--key", key, "--sha256", digest)
+
+    assert repo("init", site)[0] == 0
+    assert sign_as("root-1", "1.root.json")[0] == 0
+    code, shown = repo("publish", site)
+    assert (code, "1 of 2 signatures" in shown) == (40, True)
+    code, shown = sign_as(uri("root-3"), "1.root.json")
+    assert (code, "signed by root-3; root 1 asks for 2, has 2 (root-1, root-3)" in shown) == (0, True), shown
+    assert repo("publish", site)[0] == 0
+    (keys / "public/root.json").write_bytes((site / "repo/metadata/1.root.json").read_bytes())
+    assert repo("status", site)[0] == 0
+
+    # The third token is lost.
+    policy = (keys / "policy.toml").read_text()
+    (keys / "policy.toml").write_text(policy.replace('"root-3"', '"root-4"').replace("root-3 =", "root-4 ="))
+    arguments = ("keys", "add", "root-4", "--uri", uri("root-4"), "--keys", str(keys))
+    assert run(packager, arguments, "packager") == 0
+    code, shown = repo("propose", site)
+    assert (code, "2.root.json" in shown, "1 to sign" in shown) == (0, True, True)
+    for key in ("root-4", "root-1"):
+        code, shown = sign_as(key, "2.root.json")
+        assert (code, "ADDED root-4" in shown, "REMOVED root-3" in shown) == (0, True, True), shown
+    code, shown = repo("status", site)
+    assert (code, "1 more of root-2, root-3" in shown) == (0, True), shown
+    code, shown = repo("publish", site)
+    assert (code, "1 of 2 signatures that root 1 demands" in shown) == (40, True), shown
+    assert sign_as("root-2", "2.root.json")[0] == 0
+    assert repo("publish", site)[0] == 0
+
+    # Whoever finds it can't sign the next root.
+    (keys / "policy.toml").write_text(
+        (keys / "policy.toml").read_text().replace("expires_days = 365", "expires_days = 300")
+    )
+    assert repo("propose", site, "--renew", "--warn-days", "3650")[0] == 0
+    code, shown = sign_as(uri("root-3"), "3.root.json")
+    assert (code, "may not sign for 'root', expected one of root-1, root-2, root-4" in shown) == (30, True), shown
+    before = (site / "staged/3.root.json").read_bytes()
+    (tmp_path / "pin").write_text("999999")
+    code, shown = sign_as("root-1", "3.root.json")
+    assert (code, "PinIncorrect" in shown, "999999" in shown) == (30, True, False), shown
+    assert (site / "staged/3.root.json").read_bytes() == before
+    first = trust.read_root((site / "repo/metadata/1.root.json").read_bytes())
+    assert trust.read_next_root((site / "repo/metadata/2.root.json").read_bytes(), first).version == 2
 
 
 def test_tokens_sign_through_the_key_directory_and_the_command_line(keys: Path) -> None:
