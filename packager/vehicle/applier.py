@@ -6,30 +6,22 @@ each block is verified before and after it is decoded (see `blocks`), written, s
 slot back and gives the verdict on the full image (Uptane 5.4.4.2, deployment practice 7.2); only its result may be activated.
 """
 
-import contextlib
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-from packager.vehicle.blocks import NoOldImage, OldImage, Workspace, make_block
-from packager.vehicle.destination import MAX_BLOCKS_AT_ONCE, SYNC_BYTES, Destination, SpareSlot
-from packager.vehicle.errors import CancelledError, CorruptError, IncompatibleError, StateError
+from packager.vehicle.blocks import NoOldImage, OldImage, Workspace
+from packager.vehicle.destination import SYNC_BYTES, Destination, SpareSlot
+from packager.vehicle.errors import CancelledError, CorruptError, StateError
 from packager.vehicle.head import Head
 from packager.vehicle.identity import ImageId
 from packager.vehicle.index import BlockRecord
 from packager.vehicle.journal import Journal
-from packager.vehicle.manifest import Manifest, Op
+from packager.vehicle.makers import BlockMakers, useful_workers
 from packager.vehicle.missing import REQUEST_BYTES, first_missing, missing_ranges
 from packager.vehicle.storage import FileOnDisk, StoredFile
-
-PIPELINE_BYTES: Final = 6 << 20
-"""Blocks that are made at the same time hold at most this much together, if more than one is."""
-QUEUE_BYTES: Final = 3 << 20
-"""Blobs of blocks that are made or wait for it hold at most this much together, if more than one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,54 +39,6 @@ class VerifiedImage:
     """A slot whose whole content was read back and has the signed identity. Only `Applier.finish` makes one."""
 
     image: ImageId
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """A block that a worker makes: its length to come, its blob's length, the buffer of its blob if it is the applier's."""
-
-    future: Future[int]
-    blob_bytes: int
-    buffer: bytearray | None
-
-
-_PASSED: Final[Future[int]] = Future()
-"""Stands for a block that the destination held already."""
-_PASSED.set_result(0)
-
-
-class _MemoryGate:
-    """Lets threads go on as long as what they hold together is within a limit; one may always go on."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._held_bytes = 0
-        self._changed = threading.Condition()
-
-    @contextlib.contextmanager
-    def holding(self, cost_bytes: int) -> Iterator[None]:
-        """Wait until there is room for `cost_bytes`, and hold them."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._held_bytes or self._held_bytes + cost_bytes <= self._limit_bytes)
-            self._held_bytes += cost_bytes
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._held_bytes -= cost_bytes
-                self._changed.notify_all()
-
-
-def _cost_bytes(manifest: Manifest, op: Op, window_bytes: int = 0) -> int:
-    """Return what a block holds in memory at most while it is made, besides its blob."""
-    cost_bytes = manifest.max_output_bytes
-    if op is Op.WINDOW:
-        cost_bytes += 2 * window_bytes  # the binding copies it
-    elif op in (Op.DELTA, Op.PREDICTED):
-        cost_bytes += min(manifest.max_decoded_bytes, manifest.max_output_bytes)
-        if op is Op.PREDICTED:  # others are made where their old part lies
-            cost_bytes += manifest.max_output_bytes
-    return cost_bytes
 
 
 class Applier:
@@ -141,27 +85,17 @@ class Applier:
             raise StateError("the old image and the slot are one file, expected two; it takes an in-place bundle")
         self._head = head
         self._bundle_bytes = head.bundle_bytes
-        self._old: OldImage = NoOldImage() if old is None else old
-        if len(head.index) == 1 or (destination is not None and destination.is_ordered):
-            workers = 1  # one block is made in one thread, and starting others takes longer than a small image
-        if (
-            Op.PREDICTED in head.manifest.ops
-        ):  # threads that would wait for memory keep some: their allocators give little back
-            workers = min(workers, max(PIPELINE_BYTES // _cost_bytes(head.manifest, Op.PREDICTED), 1))
+        workers = useful_workers(head, workers, is_ordered=destination is not None and destination.is_ordered)
         self._pool = ThreadPoolExecutor(workers, "apply") if workers > 1 else None
         reader = None if head.manifest.in_place else self._pool  # an in-place bundle is not in block order
         self._destination: Destination = destination or SpareSlot(head, slot, journal, sync_bytes, reader)
-        self._repair = repair
+        old_image: OldImage = NoOldImage() if old is None else old
+        self._makers = BlockMakers(head, old_image, self._destination, repair, self._pool, workers)
         self._on_progress = on_progress
         self._cancelled = cancelled
         self._blob: bytearray | None = None
         self._blob_bytes = 0
-        self._spare: list[bytearray] = []
         self._state = "open"
-        self._most_pending = min(4 * workers, MAX_BLOCKS_AT_ONCE - 1)
-        self._pending: deque[_Pending] = deque()
-        self._queued_bytes = 0
-        self._gate = _MemoryGate(PIPELINE_BYTES)
         if len(head.index) > 1:
             Workspace.drop_idle()
         self._held = self._destination.resume()
@@ -271,8 +205,7 @@ class Applier:
                 raise CorruptError(
                     f"bundle: ended at byte {self.next_offset}, expected {self._bundle_bytes}; fetch the rest"
                 )
-            while self._pending:
-                self._commit_oldest()
+            self._commit(self._makers.end_all())
             found = self._destination.complete()
             if found != self._head.manifest.new:
                 raise CorruptError(f"new image: read back {found}, expected {self._head.manifest.new}")
@@ -299,7 +232,7 @@ class Applier:
             self._hand_over(view[:wanted], None)
             return
         if self._blob is None:
-            self._blob = self._spare.pop() if self._spare else bytearray(self._head.manifest.max_blob_bytes)
+            self._blob = self._makers.buffer()
         self._blob[self._blob_bytes : self._blob_bytes + wanted] = view[:wanted]
         self._blob_bytes += wanted
         if self._blob_bytes == self._record.blob_bytes:
@@ -312,33 +245,9 @@ class Applier:
         if self._cancelled is not None and self._cancelled():
             self._destination.settle()
             raise CancelledError(f"update: stopped by the caller at block {record.block}; it can go on later")
-        self._make_room(record.blob_bytes)
+        self._commit(self._makers.make_room(record.blob_bytes))
         self._go_on()
-        if self._pool is None:
-            length_bytes = self._put(record, blob)
-            if buffer is not None:
-                self._spare.append(buffer)
-            self._commit(length_bytes)
-            return
-        future: Future[int]
-        if _cost_bytes(self._head.manifest, record.op, record.window_bytes) <= PIPELINE_BYTES:
-            future = self._pool.submit(self._put, record, blob)
-        else:  # it is made alone, so it may as well be here: the allocator of each thread keeps what was freed in it
-            future = Future()
-            future.set_result(self._put(record, blob))
-        self._queued_bytes += record.blob_bytes
-        self._pending.append(_Pending(future, record.blob_bytes, buffer))
-
-    def _make_room(self, blob_bytes: int) -> None:
-        """Wait until one more block may be under way. The caller's thread wakes up once for several blocks: each time costs the workers."""
-        if len(self._pending) > self._most_pending:
-            self._pending[self._most_pending // 2].future.result()
-        while self._pending and (
-            self._pending[0].future.done()
-            or len(self._pending) > self._most_pending
-            or self._queued_bytes + blob_bytes > QUEUE_BYTES
-        ):
-            self._commit_oldest()
+        self._commit(self._makers.make(record, blob, buffer))
 
     def _go_on(self) -> None:
         self._received += 1
@@ -349,43 +258,18 @@ class Applier:
         """Go on to the next block that needs bytes: hand over those that have no blob, leave out those that are held."""
         while self._received < len(self._head.index):
             if self._held[self._received]:
-                self._make_room(0)
+                self._commit(self._makers.make_room(0))
                 self._go_on()
-                if self._pending:
-                    self._pending.append(_Pending(_PASSED, 0, None))
-                else:
-                    self._commit(0)
+                self._commit(self._makers.pass_over())
             elif not self._record.blob_bytes:
                 self._hand_over(memoryview(b""), None)
             else:
                 return
 
-    def _put(self, record: BlockRecord, blob: memoryview) -> int:
-        """Make a block and write it, with workers in one of their threads. Returns its length in bytes."""
-        cost_bytes = _cost_bytes(self._head.manifest, record.op, record.window_bytes)
-        with self._gate.holding(cost_bytes):
-            if cost_bytes > PIPELINE_BYTES:  # it is made alone: what the others used is not held beside it
-                Workspace.drop_idle()
-            with Workspace.borrowed() as workspace:
-                try:
-                    output = make_block(self._head, record, blob, self._old, workspace)
-                except IncompatibleError:
-                    if self._repair is None:
-                        raise
-                    output = self._repair(record)
-                self._destination.put(record, output)
-                return len(output)
-
-    def _commit_oldest(self) -> None:
-        oldest = self._pending.popleft()
-        length_bytes = oldest.future.result()
-        self._queued_bytes -= oldest.blob_bytes
-        if oldest.buffer is not None:
-            self._spare.append(oldest.buffer)
-        self._commit(length_bytes)
-
-    def _commit(self, output_bytes: int) -> None:
-        self._committed += 1
-        self._destination.commit(self._committed, output_bytes)
-        if self._on_progress is not None:
-            self._on_progress(self.progress)
+    def _commit(self, done: Iterable[int]) -> None:
+        """Record blocks that are done, by their lengths, one after the other."""
+        for length_bytes in done:
+            self._committed += 1
+            self._destination.commit(self._committed, length_bytes)
+            if self._on_progress is not None:
+                self._on_progress(self.progress)
