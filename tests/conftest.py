@@ -5,6 +5,10 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # an example that waits for a busy machine breaks no rule
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)
