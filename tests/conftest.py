@@ -7,8 +7,18 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.faulty_storage import CUTS
+
 settings.register_profile("untimed", deadline=None)  # an example that waits for a busy machine breaks no rule
 settings.load_profile("untimed")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how often the power was cut; what tests print themselves is not seen when they pass."""
+    reports = terminalreporter.getreports("passed")
+    cuts = [value for report in reports for name, value in report.user_properties if name == CUTS]
+    if cuts:
+        terminalreporter.write_line(f"power cuts tried: {sum(map(int, cuts))}, in {len(cuts)} tests")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,6 +15,9 @@ LOSE_ALL: Final = "lose all"
 KEEP_ALL: Final = "keep all"
 TORN: Final = "torn"
 REORDERED: Final = "reordered"
+CUTS: Final = "power cuts"
+"""Property of a test: how often it cut the power. What it prints is not seen when it passes; the sum of these is."""
+RecordProperty = Callable[[str, object], None]
 LOSSES: Final = (LOSE_ALL, KEEP_ALL, TORN, REORDERED)
 
 

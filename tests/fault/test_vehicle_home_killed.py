@@ -13,6 +13,7 @@ from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.inplace import InPlaceSlot
 from packager.vehicle.inventory import status
 from packager.vehicle.state import EcuState
+from tests.faulty_storage import CUTS, RecordProperty
 from tests.repository_simulator import BLOCK_BYTES, RepositorySimulator
 from tests.vehicle_car import IN_PLACE, Car, edited, image, repository_with
 
@@ -129,7 +130,12 @@ def require_startable_or_told(car: Car) -> None:
 @pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.long)])
 def test_every_stop_ends_in_the_new_images(
-    tmp_path: Path, repository: RepositorySimulator, monkeypatch: pytest.MonkeyPatch, is_done: bool, step: int
+    tmp_path: Path,
+    repository: RepositorySimulator,
+    monkeypatch: pytest.MonkeyPatch,
+    is_done: bool,
+    step: int,
+    record_property: RecordProperty,
 ) -> None:
     steps = count_steps(car(tmp_path / "whole", repository), monkeypatch)
     tried = range(0, steps, step)
@@ -145,6 +151,7 @@ def test_every_stop_ends_in_the_new_images(
         }
         left = [name for name in found.files() if name.startswith(("slots/EPS", "state/")) and not _is_temporary(name)]
         assert left == ["slots/EPS/a", "state/active.json", "state/clock.json", "state/lock"]
+    record_property(CUTS, len(tried))
     print(f"home with both kinds of ECU, {len(tried)} of {steps} stops {'after' if is_done else 'before'} a change")
 
 
@@ -155,6 +162,7 @@ def test_a_newer_release_waits_until_what_was_begun_is_finished(
     later: RepositorySimulator,
     monkeypatch: pytest.MonkeyPatch,
     step: int,
+    record_property: RecordProperty,
 ) -> None:
     finished_first = 0
     tried = range(0, count_steps(car(tmp_path / "whole", repository), monkeypatch), step)
@@ -172,6 +180,7 @@ def test_a_newer_release_waits_until_what_was_begun_is_finished(
             assert entry.bundle is not None
             assert entry.bundle.old == Digest.of(NEW), "the delta from the image that was finished"
     assert finished_first
+    record_property(CUTS, len(tried))
     print(f"newer release, {len(tried)} stops, {finished_first} of them with an update begun in place")
 
 

@@ -11,7 +11,18 @@ from packager.vehicle.identity import Digest
 from packager.vehicle.index import BlockRecord
 from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
 from packager.vehicle.journal import JOURNAL_BYTES, MAX_FAILURES, Binding, Journal
-from tests.faulty_storage import KEEP_ALL, LOSE_ALL, LOSSES, REORDERED, TORN, MemoryFile, Power, PowerCut
+from tests.faulty_storage import (
+    CUTS,
+    KEEP_ALL,
+    LOSE_ALL,
+    LOSSES,
+    REORDERED,
+    TORN,
+    MemoryFile,
+    Power,
+    PowerCut,
+    RecordProperty,
+)
 from tests.in_place_bundles import (
     SAMPLES,
     InPlaceSample,
@@ -117,7 +128,9 @@ def count_steps(sample: InPlaceSample) -> int:
 
 @pytest.mark.parametrize("make", SAMPLES)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_every_cut_ends_in_the_new_image(make: Callable[[], InPlaceSample], loss: str) -> None:
+def test_every_cut_ends_in_the_new_image(
+    make: Callable[[], InPlaceSample], loss: str, record_property: RecordProperty
+) -> None:
     sample = make()
     steps = count_steps(sample)
     for cut_at in range(steps):
@@ -126,11 +139,12 @@ def test_every_cut_ends_in_the_new_image(make: Callable[[], InPlaceSample], loss
         missing_bytes = machine.missing_bytes()
         machine.update(Power())
         assert machine.requested_bytes <= missing_bytes, "downloaded again what was on the medium"
+    record_property(CUTS, steps)
     print(f"in place, {sample.name}, {loss}: {steps} cut points")
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_every_cut_with_the_journal_lost(loss: str) -> None:
+def test_every_cut_with_the_journal_lost(loss: str, record_property: RecordProperty) -> None:
     tried = 0
     for make in SAMPLES:
         sample = make()
@@ -143,6 +157,7 @@ def test_every_cut_with_the_journal_lost(loss: str) -> None:
                     machine.journal.content[at : at + 200] = b"\xff" * 200
                 machine.update(Power())
                 tried += 1
+    record_property(CUTS, tried)
     print(f"in place, journal slots lost, {loss}: {tried} cut points")
 
 
@@ -161,7 +176,7 @@ def _two_cuts(sample: InPlaceSample, step: int, loss: str) -> int:
 
 
 @pytest.mark.parametrize("make", SAMPLES)
-def test_every_cut_with_the_scratch_lost(make: Callable[[], InPlaceSample]) -> None:
+def test_every_cut_with_the_scratch_lost(make: Callable[[], InPlaceSample], record_property: RecordProperty) -> None:
     """What lay there is gone: blocks that need it are refused, never made from other bytes, and can be had in another way."""
     sample = make()
     steps = count_steps(sample)
@@ -177,21 +192,28 @@ def test_every_cut_with_the_scratch_lost(make: Callable[[], InPlaceSample]) -> N
             assert machine.is_marked
             assert machine.repair()
     assert refused < steps
+    record_property(CUTS, steps)
     print(
         f"in place, {sample.name}, scratch lost: {steps} cut points, after {refused} of them a block took another way"
     )
 
 
-def test_a_second_cut_during_the_resume() -> None:
+def test_a_second_cut_during_the_resume(record_property: RecordProperty) -> None:
     for make in (swapped, shifted_up):
-        print(f"in place, {make().name}: {_two_cuts(make(), 7, REORDERED)} pairs of cut points")
+        tried = _two_cuts(make(), 7, REORDERED)
+        record_property(CUTS, tried)
+        print(f"in place, {make().name}: {tried} pairs of cut points")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("make", SAMPLES)
 @pytest.mark.parametrize("loss", [LOSE_ALL, TORN, REORDERED])
-def test_every_second_cut_during_the_resume(make: Callable[[], InPlaceSample], loss: str) -> None:
-    print(f"in place, {make().name}, {loss}: {_two_cuts(make(), 1, loss)} pairs of cut points")
+def test_every_second_cut_during_the_resume(
+    make: Callable[[], InPlaceSample], loss: str, record_property: RecordProperty
+) -> None:
+    tried = _two_cuts(make(), 1, loss)
+    record_property(CUTS, tried)
+    print(f"in place, {make().name}, {loss}: {tried} pairs of cut points")
 
 
 def test_many_cuts_in_a_row_make_progress_or_stop_after_ten_at_one_block() -> None:

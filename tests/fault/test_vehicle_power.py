@@ -16,7 +16,17 @@ from packager.vehicle.errors import CorruptError, ResourceError, StateError
 from packager.vehicle.identity import Digest
 from packager.vehicle.index import BlockRecord
 from packager.vehicle.journal import JOURNAL_BYTES, MAX_FAILURES, Binding, Journal
-from tests.faulty_storage import KEEP_ALL, LOSE_ALL, LOSSES, REORDERED, MemoryFile, Power, PowerCut
+from tests.faulty_storage import (
+    CUTS,
+    KEEP_ALL,
+    LOSE_ALL,
+    LOSSES,
+    REORDERED,
+    MemoryFile,
+    Power,
+    PowerCut,
+    RecordProperty,
+)
 from tests.sample_bundles import BLOCK, Sample, delta_mixed, full_mixed
 
 BINDING = Binding(Digest.of(b"bundle"), Digest.of(b"ecu"))
@@ -102,7 +112,9 @@ def count_steps(sample: Sample) -> int:
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("make", [full_mixed, delta_mixed])
-def test_every_cut_ends_in_the_new_image(make: Callable[[], Sample], loss: str) -> None:
+def test_every_cut_ends_in_the_new_image(
+    make: Callable[[], Sample], loss: str, record_property: RecordProperty
+) -> None:
     sample = make()
     steps = count_steps(sample)
     for cut_at in range(steps):
@@ -116,10 +128,11 @@ def test_every_cut_ends_in_the_new_image(make: Callable[[], Sample], loss: str) 
         machine.update(Power())
         assert machine.first_offset >= safe
         assert machine.requested_bytes == missing_bytes, "downloaded again what was on the medium"
+    record_property(CUTS, steps)
     print(f"{sample.name}, {loss}: {steps} cut points")
 
 
-def test_every_second_cut_during_the_resume_too() -> None:
+def test_every_second_cut_during_the_resume_too(record_property: RecordProperty) -> None:
     sample = full_mixed()
     steps = count_steps(sample)
     tried = 0
@@ -136,13 +149,16 @@ def test_every_second_cut_during_the_resume_too() -> None:
                 machine.restart(REORDERED, chance)
                 machine.update(Power())
             tried += 1
+    record_property(CUTS, tried)
     print(f"{sample.name}: {tried} pairs of cut points")
 
 
 @pytest.mark.parametrize("workers", [2, 4])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("make", [full_mixed, delta_mixed])
-def test_cuts_with_worker_threads(make: Callable[[], Sample], loss: str, workers: int) -> None:
+def test_cuts_with_worker_threads(
+    make: Callable[[], Sample], loss: str, workers: int, record_property: RecordProperty
+) -> None:
     """Every third block is slow to write, so that others are finished behind it."""
     sample = make()
     tried = gaps = 0
@@ -159,6 +175,7 @@ def test_cuts_with_worker_threads(make: Callable[[], Sample], loss: str, workers
         machine.update(Power(), workers=workers)
         assert machine.requested_bytes == missing_bytes, "downloaded again what was on the medium"
         tried += 1
+    record_property(CUTS, tried)
     print(f"{sample.name}, {workers} workers, {loss}: {tried} cut points, {gaps} with blocks behind a gap")
     assert gaps or loss == LOSE_ALL
 
