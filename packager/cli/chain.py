@@ -13,7 +13,7 @@ from packager.cli.keys import DIRECTORY as KEYS
 from packager.cli.keys import KEYS_DIRECTORY
 from packager.cli.output import Output
 from packager.cli.secrets import ask_secret
-from packager.cli.times import ISSUED_AT, issue_time, now
+from packager.cli.times import AS_OF, as_of, now
 from packager.cli.verify import DIRECTORY
 from packager.config.policy import read_policy
 from packager.model.errors import SpaceError
@@ -112,7 +112,7 @@ def run(
 @chain.command()
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
 @KEYS_DIRECTORY
-@ISSUED_AT
+@AS_OF
 @JSON
 def approve(*, directory: Path, keys_directory: Path, issued_at: datetime | None, as_json: bool) -> None:
     """Act as the release gate: verify the supply chain of the release in DIR, and sign for the cars that it holds."""
@@ -120,7 +120,7 @@ def approve(*, directory: Path, keys_directory: Path, issued_at: datetime | None
     policy = read_policy(keys_directory / "policy.toml")
     signers = load_signers(keys_directory, [policy.gate] if policy.gate else [], ask_secret)
     authority = Authority(policy, load_public_keys(policy, keys_directory), signers, b"")
-    made = approve_release(directory, authority, issue_time(issued_at))
+    made = approve_release(directory, authority, as_of(issued_at))
     for path in made:
         output.result("approved", f"ok  {path}", path=path)
     text = f"{len(made)} domains are approved" if made else "the supply chain holds; the policy has no release gate"

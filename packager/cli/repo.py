@@ -5,29 +5,21 @@ from pathlib import Path
 
 import click
 
-from packager.cli.files import JSON, PATH, read_root_file
+from packager.cli.files import JSON
 from packager.cli.keys import DIRECTORY
 from packager.cli.output import Output
+from packager.cli.place import REPOSITORY, ROOT, WARN_DAYS, open_place
 from packager.cli.repo_sign import sign
 from packager.cli.repo_status import status
 from packager.cli.secrets import ask_secret
-from packager.cli.times import ISSUED_AT, issue_time
-from packager.config.policy import read_policy
+from packager.cli.times import AS_OF, as_of
 from packager.model.errors import RepositoryError
 from packager.pipeline.repository import Place, propose_changes, publish_staged, refresh_online
 from packager.repo.ceremony import read_root
-from packager.repo.keys import load_public_keys, load_signers, root_path
+from packager.repo.keys import load_signers
 from packager.repo.online import Online
 from packager.repo.staged import STAGED, parse_file, read_staged
 from packager.repo.staging_area import stage_files
-
-REPOSITORY = click.argument("repository", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
-ROOT = click.option(
-    "--root", "root_file", type=PATH, help="The root that you trust. Default: public/root.json of the keys, if there."
-)
-WARN_DAYS = click.option(
-    "--warn-days", type=click.IntRange(0, 3650), help="When a role is due. Default: in the last quarter of its life."
-)
 
 
 @click.group()
@@ -46,14 +38,14 @@ repo.add_command(status)
 @REPOSITORY
 @DIRECTORY
 @ROOT
-@ISSUED_AT
+@AS_OF
 @JSON
 def init(
     *, repository: Path, directory: Path, root_file: Path | None, issued_at: datetime | None, as_json: bool
 ) -> None:
     """Begin a repository: stage version 1 of the root, to be signed by its holders, or the root that is signed already."""
     output = Output(as_json)
-    place = open_place(repository, directory, root_file, issue_time(issued_at))
+    place = open_place(repository, directory, root_file, as_of(issued_at))
     if place.in_force().roots or read_staged(repository):
         raise RepositoryError(f"{repository}: has a root already, expected none", hint="packager repo status")
     if place.anchor is not None:
@@ -84,7 +76,7 @@ def init(
     help="Take a release that no car reads any more (id as in DIR/chain) out of what cars read; its evidence goes to DIR/retired.",
 )
 @click.option("--replace", is_flag=True, help="Give up proposals that have signatures.")
-@ISSUED_AT
+@AS_OF
 @JSON
 def propose(
     *,
@@ -103,7 +95,7 @@ def propose(
 
     Rotation, revocation and thresholds are changes of policy.toml; nothing is staged that need not change.
     """
-    place = open_place(repository, directory, root_file, issue_time(issued_at))
+    place = open_place(repository, directory, root_file, as_of(issued_at))
     _show_staged(
         Output(as_json),
         repository,
@@ -122,7 +114,7 @@ def propose(
 @ROOT
 @click.option("--allow-demo-keys", is_flag=True, help="Publish what demo keys have signed.")
 @click.option("--dry-run", is_flag=True, help="Check everything; write nothing.")
-@ISSUED_AT
+@AS_OF
 @JSON
 def publish(
     *,
@@ -136,7 +128,7 @@ def publish(
 ) -> None:
     """Publish what is staged, once all signatures are there. Killed at any moment, it is finished by running it again."""
     output = Output(as_json)
-    place = open_place(repository, directory, root_file, issue_time(issued_at))
+    place = open_place(repository, directory, root_file, as_of(issued_at))
     done = publish_staged(place, _online(place, directory), allow_demo=allow_demo_keys, dry_run=dry_run)
     text = "\n".join(
         [
@@ -160,7 +152,7 @@ def publish(
 @DIRECTORY
 @ROOT
 @WARN_DAYS
-@ISSUED_AT
+@AS_OF
 @JSON
 def refresh(
     *,
@@ -172,23 +164,9 @@ def refresh(
     as_json: bool,
 ) -> None:
     """Sign a new timestamp, and a new snapshot if it is due: daily, by cron. Proposals are left alone."""
-    place = open_place(repository, directory, root_file, issue_time(issued_at))
+    place = open_place(repository, directory, root_file, as_of(issued_at))
     names = refresh_online(place, _online(place, directory), warn_days)
     Output(as_json).result("summary", f"{repository}: new {' and '.join(names)}", metadata=list(names))
-
-
-def open_place(repository: Path, directory: Path, root_file: Path | None, now: datetime) -> Place:
-    """Read policy, public keys and the trusted root.
-
-    Raises:
-        ConfigError: The policy is wrong.
-        KeyMaterialError: A public key is missing.
-    """
-    policy = read_policy(directory / "policy.toml")
-    if root_file is None and root_path(directory).exists():
-        root_file = root_path(directory)
-    anchor = None if root_file is None else read_root_file(root_file)
-    return Place(repository, policy, load_public_keys(policy, directory), now, anchor)
 
 
 def _online(place: Place, directory: Path) -> Online:

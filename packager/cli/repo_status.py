@@ -5,15 +5,13 @@ from pathlib import Path
 
 import click
 
-from packager.cli.files import JSON, PATH, read_root_file
+from packager.cli.files import JSON
 from packager.cli.keys import DIRECTORY
 from packager.cli.output import Output, table
+from packager.cli.place import REPOSITORY, ROOT, WARN_DAYS, open_place
 from packager.cli.repo_names import key_labels
-from packager.cli.times import ISSUED_AT, issue_time
-from packager.config.policy import read_policy
+from packager.cli.times import AS_OF, as_of
 from packager.model.errors import RepositoryError
-from packager.repo.in_force import read_in_force
-from packager.repo.keys import root_path
 from packager.repo.lifetimes import Life, lifetimes
 from packager.repo.staged import demands, label, read_staged
 
@@ -21,13 +19,11 @@ _ONLINE = ("snapshot", "timestamp")
 
 
 @click.command()
-@click.argument("repository", metavar="DIR", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@REPOSITORY
 @DIRECTORY
-@click.option("--root", "root_file", type=PATH, help="The root that you trust. Default: public/root.json of the keys.")
-@click.option(
-    "--warn-days", type=click.IntRange(0, 3650), help="When a role is due. Default: the last quarter of its life."
-)
-@ISSUED_AT
+@ROOT
+@WARN_DAYS
+@AS_OF
 @JSON
 def status(
     *,
@@ -42,11 +38,9 @@ def status(
 
     Exits with 40 if something in force has to be renewed, which is well before it expires.
     """
-    output, now = Output(as_json), issue_time(issued_at)
-    policy = read_policy(directory / "policy.toml")
-    if root_file is None and root_path(directory).exists():
-        root_file = root_path(directory)
-    in_force = read_in_force(repository, None if root_file is None else read_root_file(root_file))
+    output, now = Output(as_json), as_of(issued_at)
+    place = open_place(repository, directory, root_file, now)
+    in_force = place.in_force()
     names = key_labels(directory)
     staged = read_staged(repository)
     rows = []
@@ -67,7 +61,12 @@ def status(
             state = "ready" if not demand.lacking else f"{demand.lacking} more of {', '.join(missing)}"
             of = f"{len(signed)} of {demand.role.threshold}"
             rows.append([file.name, demand.by, of, ", ".join(signed) or "nobody", state])
-    lives = lifetimes(in_force, policy, now, warn_days)
+    lives = lifetimes(in_force, place.policy, now, warn_days)
+    if not lives and not staged:
+        raise RepositoryError(
+            f"{repository}: found nothing in force and nothing to sign, expected a repository",
+            hint="packager repo init begins one; is this the right directory, and is its disk mounted?",
+        )
     for life in lives:
         output.result(
             "in_force",

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -124,6 +125,24 @@ def test_status_fails_before_the_root_expires(site: Path, cli: Cli) -> None:
     assert (code, "due" in out, "propose --renew" in err) == (40, True, True)
     assert cli("status", site, "--issued-at=2027-08-20T18:00:00Z", "--warn-days=91")[0] == 0
     code, out, _ = cli("status", site, "--issued-at=2027-11-20", "--warn-days=0")
+    assert (code, "EXPIRED" in out) == (40, True)
+
+
+def test_a_directory_that_is_no_repository_is_no_good_state(tmp_path: Path, cli: Cli) -> None:
+    """What cron asks must not be answered with 0 because of a typing error, or of a disk that is not there."""
+    for place in (tmp_path, tmp_path / "missing"):
+        code, _, err = cli("status", place)
+        assert (code, "expected a repository" in err, "packager repo init" in err) == (40, True, True)
+
+
+def test_builds_dated_back_date_nothing_else_back(site: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CI sets SOURCE_DATE_EPOCH to the time of a commit: by it, nothing would ever be due, and a refresh would be over at once."""
+    for key in ("root-1", "root-2"):
+        sign(cli, site / "staged/1.root.json", key)
+    assert cli("publish", site, AT, "--allow-demo-keys")[0] == 0
+    monkeypatch.setattr("packager.cli.times.now", lambda: datetime(2027, 11, 21, tzinfo=UTC))
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1795132800")
+    code, out, _ = cli("status", site)
     assert (code, "EXPIRED" in out) == (40, True)
 
 
