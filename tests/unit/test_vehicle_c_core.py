@@ -3,6 +3,7 @@
 import hashlib
 import re
 import subprocess
+import sysconfig
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -333,6 +334,16 @@ def test_it_compiles_without_a_warning(command: str, tmp_path: Path) -> None:
     found = compiler(command)
     for source in SOURCES:
         compile_c(found, *STRICT, "-Wconversion", "-Wshadow", "-O2", "-c", source, "-o", tmp_path / "object.o")
+
+
+@pytest.mark.parametrize("command", ["gcc", "clang"])
+def test_extensions_of_python_compile_without_a_warning(command: str) -> None:
+    found, headers = compiler(command), Path(sysconfig.get_path("include"))
+    if not (headers / "Python.h").exists():
+        pytest.skip(f"no {headers / 'Python.h'} here")
+    sources = sorted([*VEHICLE.glob("*.c"), *(ROOT / "packager/diff").glob("*.c")])
+    assert {"_native.c", "_match.c"} <= {source.name for source in sources}
+    compile_c(found, *STRICT, "-Wshadow", "-O2", "-isystem", headers, "-fsyntax-only", *sources)
 
 
 @pytest.mark.parametrize("length", [0, 1, 55, 56, 63, 64, 65, 119, 120, 128, 1000, 100_000])
