@@ -12,7 +12,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 RELEASE := sample_images/os7.toml
 IMAGES := sample_images/images
 ROOT := keys/public/root.json
-KERNEL := $(wildcard packager/vehicle/*.c packager/vehicle/*.h)
+COMPILED := $(wildcard packager/vehicle/*.c packager/vehicle/*.h packager/diff/*.c packager/diff/*.h)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sample-images keys release build verify cars test test-full fuzz lint types architecture format lock clean bench-delta bench-apply bench-metadata random-cases vehicle-wheel vehicle-wheel-test conformance
@@ -22,7 +22,7 @@ help: ## List the targets
 
 setup: $(VENV)/installed ## Make .venv with everything that is needed
 
-$(VENV)/installed: .ci/requirements.txt pyproject.toml $(KERNEL)
+$(VENV)/installed: .ci/requirements.txt pyproject.toml $(COMPILED)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python %d.%d found, 3.11 or newer expected" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/requirements.txt

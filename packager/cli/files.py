@@ -245,6 +245,7 @@ def _show_head(output: Output, bundle: Path, head: Head) -> None:
         "version": manifest.version or "none",
         "release counter": manifest.release_counter,
         "hardware ids": ", ".join(manifest.hardware_ids) or "any (loose bundle)",
+        "slot": f"the old one, with {size(manifest.scratch_bytes)} of scratch" if manifest.in_place else "a spare one",
         "block size": size(manifest.block_bytes),
         "memory": size(manifest.memory_bytes),
         "coders": ", ".join(coder.name.lower() for coder in sorted(manifest.coders)),

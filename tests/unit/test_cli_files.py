@@ -72,6 +72,7 @@ def test_a_bundle_for_another_profile(cli: Callable[..., Any]) -> None:
     Path("ecu.toml").write_text(in_place)
     assert cli("diff", "old", "new", "-o", "b", "--profile", "ecu.toml")[0] == 0
     assert LooseBundle.open(Path("b"), ANY_PROFILE).head.manifest.in_place
+    assert "slot:            the old one, with 4.0 KiB of scratch" in cli("inspect", "b")[1]
     assert cli("apply", "b", "--old", "old", "-o", "made")[0] == 0
 
 
