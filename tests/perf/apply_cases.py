@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,15 +12,15 @@ import hdiffpatch
 import zstandard
 
 from packager.bundle.encoder import Label, encode
-from packager.diff import bsdiff
-from packager.diff.engine import Alignment
+from packager.diff.engine import DEFAULT_EFFORT, Alignment, align, level_of
 from packager.vehicle.profile import DEFAULT_PROFILE, MIB
-from packager.vehicle.segments import Segment
 from sample_images.synthesiser import FirmwareSpec, write_firmware
 from tests.perf.alignment import by_seeds, by_symbols
 
 BSDIFF_MOST_BYTES = 16 * MIB
-"""Longer images are not given to bsdiff: it takes minutes, to make the patch and to align ours."""
+"""Longer images are not given to bsdiff: it takes minutes to make the patch."""
+ALIGN_MOST_BYTES = 64 * MIB
+"""Longer images are aligned along shared words, and nothing is predicted in them."""
 HDIFF_MOST_BYTES = 256 * MIB
 LEVEL = 3
 
@@ -60,13 +60,15 @@ def generated(directory: Path, size_bytes: int) -> Case:
         files.append(directory / f"generated-{size_bytes // MIB}-v{spec.version}.bin")
         if not files[-1].exists():
             write_firmware(spec, files[-1])
-    bundle = files[1].with_suffix(".bundle")
-    segments = [] if bundle.exists() else by_symbols(*specs)
-    return _case(f"generated aarch64, {size_bytes // MIB} MiB", files[0], files[1], directory, segments)
+    title = f"generated aarch64, {size_bytes // MIB} MiB"
+    return _case(title, *files, ".bundle", lambda before, after: Alignment(by_symbols(*specs)))
 
 
 def of_corpus(corpus: Path, directory: Path) -> Iterator[Case]:
-    """Yield each image's two newest versions of ``CLASS/NAME/VERSION.bin``, by the order of their names, copied to `directory`."""
+    """Yield each image's two newest versions of ``CLASS/NAME/VERSION.bin``, by the order of their names, copied to `directory`.
+
+    Their bundles are those of ``packager diff``.
+    """
     for place in sorted(corpus.glob("*/*")):
         versions = sorted(place.glob("*.bin"))
         for old, new in list(pairwise(versions))[-1:]:
@@ -75,20 +77,22 @@ def of_corpus(corpus: Path, directory: Path) -> Iterator[Case]:
             for source, file in zip((old, new), files, strict=True):
                 if not file.exists():
                     shutil.copyfile(source, file)
-            segments: list[Segment] = []
-            if not files[1].with_suffix(".bundle").exists():
-                before, after = files[0].read_bytes(), files[1].read_bytes()
-                is_small = max(len(before), len(after)) <= BSDIFF_MOST_BYTES
-                segments = list(bsdiff.segments(before, after) if is_small else by_seeds(before, after))
-            yield _case(f"{place.parent.name} {place.name} {old.stem} -> {new.stem}", *files, directory, segments)
+            yield _case(f"{place.parent.name} {place.name} {old.stem} -> {new.stem}", *files, ".predicted", _align)
 
 
-def _case(title: str, old: Path, new: Path, directory: Path, segments: list[Segment]) -> Case:
-    bundle = new.with_suffix(".bundle")
-    head = new.with_suffix(".head")
+def _align(before: bytes, after: bytes) -> Alignment:
+    if max(len(before), len(after)) > ALIGN_MOST_BYTES:
+        return Alignment(by_seeds(before, after))
+    return align(before, after)
+
+
+def _case(title: str, old: Path, new: Path, kind: str, aligned: Callable[[bytes, bytes], Alignment]) -> Case:
+    bundle = new.with_suffix(kind)
+    head = new.with_suffix(f"{kind}-head")
     before, after = old.read_bytes(), new.read_bytes()
     if not bundle.exists():
-        written = encode(before, after, Alignment(segments), DEFAULT_PROFILE, Label(), LEVEL).written
+        level = LEVEL if kind == ".bundle" else level_of(DEFAULT_EFFORT)
+        written = encode(before, after, aligned(before, after), DEFAULT_PROFILE, Label(), level).written
         head.write_text(str(written.head_bytes))
         bundle.write_bytes(written.data)
     longest = max(len(before), len(after))

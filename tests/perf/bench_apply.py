@@ -76,13 +76,15 @@ def _measure(case: Case, rounds: int, workers: int) -> dict[str, Any]:
             single = run.ours(case, slot, 1)
             taken |= {"one thread": single.total_s, "read": single.read_s, "write": single.write_s}
             taken["hash"] = run.hash_spread(passes.total, 1)
+            taken |= {"ours CPU": single.cpu_s, "sha256 of output CPU": run.hash_cpu(expected)}
             taken["sha256 of output"] = run.hash_files(case.new)
             for name, (patch, apply) in peers.items():
                 run.spoil(slot, length_bytes)
-                start_s = time.perf_counter()
+                start_s, start_cpu_s = time.perf_counter(), time.process_time()
                 apply(slot)
                 taken[f"{name} apply"] = time.perf_counter() - start_s
                 taken[f"{name} hash"] = run.hash_files(case.old, patch, slot)
+                taken[f"{name} CPU"] = time.process_time() - start_cpu_s
                 right()
             if round_number:  # the first one warms up
                 for name, value in taken.items():
@@ -103,6 +105,7 @@ def _report(
         return f"{passes.output / MIB / seconds:7.0f} MiB/s"
 
     of_limit = ratio(times["limit"], times["ours"])
+    per_core = min(times["sha256 of output CPU"]) / min(times["ours CPU"])
     print(
         f"\n{case.title}: {passes.output:,} bytes in {blocks} blocks, bundle of {case.bundle.stat().st_size:,} bytes\n"
         f"  ours, all checks          {median['ours']:8.4f} s {speed(median['ours'])}  sync apart {median['sync']:.4f} s\n"
@@ -110,6 +113,9 @@ def _report(
         f"  SHA-256 of {passes.old_part / MIB:.1f} MiB old part, {passes.blobs / MIB:.1f} blobs, {passes.output / MIB:.1f} output,"
         f" {passes.output / MIB:.1f} read back, on {cores} cores\n"
         f"  ours is at                {of_limit:8.2f}   of the limit\n"
+        f"  processor time            {min(times['ours CPU']):8.4f} s in one thread: {per_core:.2f} of the rate at which a core hashes the"
+        " output; that of the order of checks alone would be"
+        f" {passes.output / passes.total:.2f}\n"
         f"  sha256 of the output      {median['sha256 of output']:8.4f} s {speed(median['sha256 of output'])}"
     )
     fastest = None
@@ -120,8 +126,8 @@ def _report(
         fastest = min(fastest, faster) if fastest is not None else faster
         print(
             f"  {name:25s} {statistics.median(total):8.4f} s {speed(statistics.median(total))}  apply {median[f'{name} apply']:.4f},"
-            f" hash {median[f'{name} hash']:.4f}; ours is {faster:.2f} x as fast ({ratio(spread, times['ours']):.2f} x if its hashes"
-            " were spread over the cores)"
+            f" hash {median[f'{name} hash']:.4f}, CPU {min(times[f'{name} CPU']):.4f};"
+            f" ours is {faster:.2f} x as fast ({ratio(spread, times['ours']):.2f} x if its hashes were spread over the cores)"
         )
     rest = median["one thread"] - median["hash"] - median["read"] - median["write"]
     print(
@@ -133,6 +139,8 @@ def _report(
         "bytes": passes.output,
         "of_limit": of_limit,
         "fastest_peer": fastest,
+        "per_core": per_core,
+        "cpu_seconds": {name: min(values) for name, values in times.items() if name.endswith(" CPU")},
         "seconds": median,
     }
 
