@@ -6,7 +6,7 @@
 
 enum { BATCH = 128, FEW_ENTRIES = 8 };
 
-enum { POINTERS32 = 1, POINTERS };
+enum { POINTERS32 = 1, POINTERS64, POINTERS };
 
 /* One piece that is being rewritten, and what the mode of the page at hand looks for in it. */
 struct piece {
@@ -17,7 +17,7 @@ struct piece {
     uint64_t at; /* address of bytes[0]: in the old image for OTA_LABEL_OLD, else in the new one */
     const struct ota_mode *mode;
     uint32_t wanted;           /* mask of the rows of its instruction set that are in its groups */
-    int pointers;              /* POINTERS32 if it looks for pointers of 4 bytes as well, POINTERS if for several kinds, or 0: */
+    int pointers;              /* POINTERS32 or POINTERS64 if it looks for pointers of 4 or 8 bytes as well, POINTERS if for several kinds, or 0: */
     uint64_t below32, below64; /* for pointers of 4 and of 8 bytes to old offsets below these, */
     int values;                /* and for numbers that the value map knows */
 };
@@ -126,7 +126,7 @@ uint64_t ota_map(const struct ota_predictors *predictors, uint64_t old_offset)
 
 enum { SEVERAL = -1 }; /* in a slot of the lookup: numbers share it */
 
-static size_t slot_of(const struct ota_lookup *lookup, uint32_t value)
+static inline size_t slot_of(const struct ota_lookup *lookup, uint32_t value)
 {
     return (size_t)((value * 0x9E3779B1u & 0xFFFFFFFFu) >> (32 - lookup->slots_log2));
 }
@@ -339,7 +339,7 @@ static size_t rewrite_pair(const struct piece *piece, size_t at, size_t end)
 }
 
 /* Whether the value map may have a number: no, if nothing has its slot. */
-static int may_know(const struct ota_predictors *predictors, uint32_t value)
+static inline int may_know(const struct ota_predictors *predictors, uint32_t value)
 {
     const struct ota_lookup *lookup = predictors->lookup;
 
@@ -406,7 +406,7 @@ static size_t map_pointer(const struct piece *piece, size_t at)
 }
 
 /* Whether map_pointer may find something at bytes[at], which is aligned to 4 bytes and followed by 4. */
-static int may_point(const struct piece *piece, size_t at)
+static inline int may_point(const struct piece *piece, size_t at)
 {
     uint32_t word = load32(piece->bytes + at);
     int may = (uint32_t)(word - (uint32_t)piece->mode->base) < piece->below32;
@@ -418,6 +418,11 @@ static int may_point(const struct piece *piece, size_t at)
         may |= may_know(piece->predictors, word);
     }
     return may;
+}
+
+static uint64_t load64(const uint8_t *from)
+{
+    return (uint64_t)load32(from) | (uint64_t)load32(from + 4) << 32;
 }
 
 /* Places in a piece where something may have to be rewritten. */
@@ -432,9 +437,10 @@ static inline void look(const struct piece *piece, const struct table *table, si
                         struct places *places)
 {
     const uint8_t *bytes = piece->bytes + from, *by_first = table->candidates[0], *by_second = table->candidates[1];
-    const uint64_t below = piece->below32;
+    const uint64_t below32 = piece->below32, below64 = piece->below64;
     const size_t first = table->first, second = table->second, aligned = (size_t)(0 - (piece->at + from)) & 3;
     const uint32_t wanted = piece->wanted, base = (uint32_t)piece->mode->base;
+    const size_t left = piece->count - from, place = (size_t)(piece->at + from) + aligned;
     size_t index, count = 0;
 
     for (index = 0; index < batch; index += 4 / step, bytes += 4) {
@@ -442,7 +448,9 @@ static inline void look(const struct piece *piece, const struct table *table, si
         uint32_t pointer = 0; /* whether one is in these 4 bytes: at the place that is aligned */
 
         if (pointers == POINTERS32 && aligned < end) {
-            pointer = load32(bytes + aligned) - base < below;
+            pointer = load32(bytes + aligned) - base < below32;
+        } else if (pointers == POINTERS64 && aligned < end && left >= step * index + aligned + 8) {
+            pointer = (uint32_t)((place + step * index) % 8 == 0) & (uint32_t)(load64(bytes + aligned) - piece->mode->base < below64);
         } else if (pointers == POINTERS && aligned < end) {
             pointer = (uint32_t)may_point(piece, from + step * index + aligned);
         }
@@ -464,6 +472,8 @@ static inline void look_ahead(const struct piece *piece, const struct table *tab
 {
     if (piece->pointers == POINTERS32) {
         look(piece, table, from, batch, step, POINTERS32, places);
+    } else if (piece->pointers == POINTERS64) {
+        look(piece, table, from, batch, step, POINTERS64, places);
     } else if (piece->pointers) {
         look(piece, table, from, batch, step, POINTERS, places);
     } else {
@@ -580,7 +590,7 @@ static int is_long(int thumb, const uint8_t *half)
 
 /* Whether an instruction starts at `place`, if one does at `from` and nothing between them is of interest. Behind a half that stands for a short
  * instruction one starts in any case, whether it is the whole of one or the end of one; those between it and `place` go in pairs. */
-static int starts_at(const struct piece *piece, int thumb, size_t from, size_t place)
+static inline int starts_at(const struct piece *piece, int thumb, size_t from, size_t place)
 {
     const uint8_t *half = piece->bytes + place;
     size_t first = place;
@@ -809,9 +819,12 @@ static void enter(struct piece *piece, const struct ota_mode *mode)
     uint32_t index;
 
     piece->mode = mode;
-    piece->pointers = piece->kind != OTA_LABEL_OLD || !(mode->groups & OTA_IN_WORDS) ? 0
-                      : (mode->groups & OTA_IN_WORDS) == OTA_ABSOLUTE32              ? POINTERS32
-                                                                                     : POINTERS;
+    switch (piece->kind == OTA_LABEL_OLD ? mode->groups & OTA_IN_WORDS : 0) {
+    case 0: piece->pointers = 0; break;
+    case OTA_ABSOLUTE32: piece->pointers = POINTERS32; break;
+    case OTA_ABSOLUTE64: piece->pointers = POINTERS64; break;
+    default: piece->pointers = POINTERS; break;
+    }
     piece->below32 = mode->groups & OTA_ABSOLUTE32 ? predictors->old_bytes : 0;
     piece->below64 = mode->groups & OTA_ABSOLUTE64 ? predictors->old_bytes : 0;
     piece->values = mode->groups & OTA_VALUES;
