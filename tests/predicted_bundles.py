@@ -9,12 +9,12 @@ from packager.bundle.columns import Column, encode_column
 from packager.bundle.writer import CodedBlock, Identity, write_bundle
 from packager.diff import zstd
 from packager.diff.prediction import NO_VALUES, Mode, Prediction, Values, make_context
-from packager.vehicle import _pure_predict
+from packager.vehicle import _pure_adaptive, _pure_predict
 from packager.vehicle._pure_predict import Context, Kind
 from packager.vehicle.identity import ImageId
 from packager.vehicle.instructions import ALL_GROUPS, Group, InstructionSet
 from packager.vehicle.manifest import Op
-from packager.vehicle.predicted import LITERALS_KNOW_OLD, LITERALS_KNOW_SOURCE, WITHOUT_PIECES, label_whole
+from packager.vehicle.predicted import ADAPTIVE, LITERALS_KNOW_OLD, LITERALS_KNOW_SOURCE, WITHOUT_PIECES, label_whole
 from packager.vehicle.predictors import page_count
 from packager.vehicle.profile import Coder
 from packager.vehicle.segments import Segment, SegmentMap
@@ -80,18 +80,23 @@ def predicted_block(
         head = encode_varint(len(literals) << 2 | Coder.ZSTD) + encode_varint(len(coded))
         literal_column = Column(head + coded, len(literals), Coder.ZSTD, zstd.window_log2(coded))
     covered = [(new_offset - start, length) for new_offset, _, length in pieces]
-    others = residuals(bytes(made), bytes(wanted), covered, 1 << (flags & 3))
-    columns = [literal_column, *(encode_column(column, coders) for column in others)]
+    stream = b""
+    columns = [literal_column]
+    if flags & ADAPTIVE:
+        stream = _pure_adaptive.write_adaptive(made, wanted, [number for piece in covered for number in piece])
+    else:
+        others = residuals(bytes(made), bytes(wanted), covered, 1 << (flags & 3))
+        columns += [encode_column(column, coders) for column in others]
     return CodedBlock(
         block,
         Op.PREDICTED,
         Coder.RAW,
-        bytes((flags,)) + b"".join(column.encoded for column in columns),
+        bytes((flags,)) + b"".join(column.encoded for column in columns) + stream,
         output,
         old_part,
         decoded_bytes=sum(column.decoded_bytes for column in columns),
         window_log2=max(column.window_log2 for column in columns),
-        coders=frozenset(column.coder for column in columns),
+        coders=frozenset({Coder.ADAPTIVE} if flags & ADAPTIVE else ()) | {column.coder for column in columns},
     )
 
 
@@ -266,6 +271,26 @@ def mixed() -> Sample:
 
 
 @cache
+def adaptive() -> Sample:
+    """Return one with adaptive residuals: pieces cut anywhere, a last unit of one byte, and a block that has gaps and values."""
+    old = b"".join(code(number, InstructionSet.THUMB2, 3001) for number in range(1, 5))
+    segments, at, chance = [], 0, random.Random(14)
+    while at < 2 * BLOCK:
+        length = chance.randint(1, 1500)
+        segments.append(Segment(at, chance.randrange(len(old) - 1500), length))
+        at += length + chance.choice((0, 0, 1, 2, 30))
+    new = bytearray(code(98, InstructionSet.THUMB2, at + 7 - at % 2))
+    for new_offset, old_offset, length in segments:
+        new[new_offset : new_offset + length] = old[old_offset : old_offset + length]
+    for at in range(100, len(new), 41):
+        new[at] = (new[at] + chance.choice((4, 8, 8, 200))) & 0xFF
+    segments.append(Segment(len(new) - 1, 5, 1))
+    modes = [Mode(InstructionSet.THUMB2, Group.CALLS, 0)]
+    flags = [UNIT_2 | ADAPTIVE | LITERALS_KNOW_SOURCE, UNIT_2, UNIT_2 | ADAPTIVE]
+    return predicted("predicted-adaptive", old, bytes(new), modes, segments, flags)
+
+
+@cache
 def btree() -> Sample:
     """Return pages of a database: lists of cells with their header and without, and a page that is none."""
     old = code(3, InstructionSet.BTREE, 4 * 4096 + 1000)
@@ -286,4 +311,4 @@ def btree() -> Sample:
 
 
 def predicted_samples() -> list[Sample]:
-    return [thumb2(), aarch64(), arm32(), riscv(), x86(), pointers(), numbers(), labels(), mixed(), btree()]
+    return [thumb2(), aarch64(), arm32(), riscv(), x86(), pointers(), numbers(), labels(), mixed(), btree(), adaptive()]

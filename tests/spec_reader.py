@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import zstandard
 
-from tests import spec_predict
+from tests import spec_adaptive, spec_predict
 
 RAW, FILL, COPY, COMPRESSED, DELTA, WINDOW, PREDICTED = range(7)
 FROM_PIECES = (COPY, DELTA, PREDICTED)
@@ -98,7 +98,7 @@ def decode(bundle, old, signed_length, signed_sha):
     sections, required = read_framing(head)
     caps = read_manifest(sections[1])
     wanted = (1 in caps.coders) + 2 * (2 in caps.coders) + 4 * (WINDOW in caps.ops) + 8 * caps.in_place
-    wanted += 16 * (PREDICTED in caps.ops)
+    wanted += 16 * (PREDICTED in caps.ops) + 32 * (3 in caps.coders)
     need(required == wanted, "required features are not those of the manifest")
     longest = min(caps.block, caps.new[0])
     memory = len(head) + 20 * caps.segments + caps.blob + caps.decoded + caps.source + longest
@@ -111,6 +111,7 @@ def decode(bundle, old, signed_length, signed_sha):
         )
     memory += 196_608 if 1 in caps.coders else 0
     memory += 65_536 + max(longest, caps.decoded) if 2 in caps.coders else 0
+    memory += 12_288 + (4 << next((k for k in range(12, 16) if 4 << k >= longest), 16)) if 3 in caps.coders else 0
     need(caps.memory == memory, "memory is not that of section 9")
     records = read_index(sections[2], caps)
     need((3 in sections) == (caps.segments > 0), "segment map missing or unwanted")
@@ -167,7 +168,7 @@ def read_framing(head):
     if data.number(2) != 1:
         raise SpecIncompatibleError("format version")
     count, required, _ = data.number(2), data.number(4), data.number(4)
-    if required & ~31:
+    if required & ~63:
         raise SpecIncompatibleError("required feature")
     need(1 <= count <= 16, "number of sections")
     table = [(data.number(1), data.number(1), data.number(4)) for _ in range(count)]
@@ -192,7 +193,7 @@ def read_manifest(section):
     data = Bytes(section)
     kind, block, flags, window = (data.number(1) for _ in range(4))
     ops, coders = data.number(2), data.number(2)
-    if kind > 1 or flags > 1 or ops >= 1 << 7 or coders >= 1 << 3:
+    if kind > 1 or flags > 1 or ops >= 1 << 7 or coders >= 1 << 4:
         raise SpecIncompatibleError("unknown kind, flag, operation or coder")
     new = data.varint(), data.take(32)
     old = (data.varint(), data.take(32)) if kind else (0, b"")
@@ -203,10 +204,11 @@ def read_manifest(section):
     values = data.varint() if ops >> PREDICTED & 1 else 0
     data.end()
     ops = {number for number in range(7) if ops >> number & 1}
-    coders = {number for number in range(3) if coders >> number & 1}
+    coders = {number for number in range(4) if coders >> number & 1}
     need(12 <= block <= 22 and 1 <= new[0] <= 1 << 40, "block size or new length")
     need(not kind or 1 <= old[0] <= 1 << 40, "old length")
     need(kind or not (ops & set(FROM_OLD) or segments or source or flags), "full bundle reads old image")
+    need(3 not in coders or PREDICTED in ops, "adaptive residuals without predicted blocks")
     need(0 in coders and (1 <= window <= 27 if 1 in coders else window == 0), "coders or window")
     need(
         max(blob, source, decoded, scratch, counter) < 1 << 32 and segments <= 1 << 22 and values <= 1 << 20,
@@ -392,7 +394,8 @@ def read_values(data, caps):
 def predicted(data, whole, old, pieces, start, size, caps, rules):
     """Section 13, blob."""
     flags = data.number(1)
-    need(flags < 32 and flags & 3 < 3 and flags & 12 < 12, "flags")
+    need(flags < 64 and flags & 3 < 3 and flags & 12 < 12, "flags")
+    need(flags < 32 or (flags & 3 == 1 and 3 in caps.coders), "unit or coder of adaptive residuals")
     need(whole or not flags & 8, "the whole old image is not the old part")
     pieces = [] if flags & 16 else pieces
     source = b""
@@ -405,6 +408,12 @@ def predicted(data, whole, old, pieces, start, size, caps, rules):
         prefix = bytearray(whole)
         spec_predict.rewrite(rules.everywhere_first(), "old", prefix, 0, 0)
     literals = read_column(data, caps.decoded, caps, bytes(prefix))
+    if flags & 32:
+        covered = [(first, length) for first, _, length in pieces]
+        block = bytearray(delta(size, source, covered, literals, b"", b""))
+        spec_adaptive.add_adaptive(block, covered, data.take(len(data.data) - data.at), need)
+        spec_predict.rewrite(rules, "undo", block, start)
+        return bytes(block)
     gaps = read_column(data, caps.decoded - len(literals), caps)
     values = read_column(data, caps.decoded - len(literals) - len(gaps), caps)
     data.end()

@@ -13,7 +13,7 @@ from packager.vehicle.head import Head
 from packager.vehicle.index import BlockRecord
 from packager.vehicle.instructions import Group, InstructionSet
 from packager.vehicle.manifest import Op
-from packager.vehicle.predicted import LITERALS_KNOW_OLD, LITERALS_KNOW_SOURCE, UNIT_MASK, WITHOUT_PIECES
+from packager.vehicle.predicted import ADAPTIVE, LITERALS_KNOW_OLD, LITERALS_KNOW_SOURCE, UNIT_MASK, WITHOUT_PIECES
 from packager.vehicle.profile import Coder
 from packager.vehicle.wire import Cursor
 
@@ -46,7 +46,7 @@ class BlockAnatomy:
         record: Its record in the index.
         columns: Its columns in the order of the blob; together, with the flags of a predicted block (one byte), they are the blob.
         unit_bytes: Predicted: unit of its residuals; 0 otherwise.
-        corrections: Predicted: units that the prediction missed.
+        corrections: Predicted: units that the prediction missed; 0 with adaptive residuals, which tell only when decoded.
         literals_know: Predicted: "source", "old image" or nothing.
         has_pieces: Whether old segments make it; a predicted block can be all literals.
     """
@@ -130,13 +130,18 @@ def dissect(record: BlockRecord, blob: bytes, output_bytes: int) -> BlockAnatomy
         return BlockAnatomy(record, (whole,), has_pieces=record.op is Op.COPY)
     cursor = Cursor(blob, f"block {record.block}")
     flags = cursor.uint(1) if record.op is Op.PREDICTED else 0
-    columns = tuple(_measure(cursor, names[index]) for index in range(COLUMNS))
+    if flags & ADAPTIVE:
+        literals = _measure(cursor, names[0])
+        columns: tuple[ColumnSize, ...] = (literals, ColumnSize("residuals", Coder.ADAPTIVE, cursor.left, 0))
+        cursor.take(cursor.left)
+    else:
+        columns = tuple(_measure(cursor, names[index]) for index in range(COLUMNS))
     cursor.end()
     if record.op is Op.DELTA:
         return BlockAnatomy(record, columns, has_pieces=True)
     unit_bytes = 1 << (flags & UNIT_MASK)
     known = _KNOWN.get(flags & (LITERALS_KNOW_SOURCE | LITERALS_KNOW_OLD), "")
-    corrections = columns[-1].decoded_bytes // unit_bytes
+    corrections = 0 if flags & ADAPTIVE else columns[-1].decoded_bytes // unit_bytes
     return BlockAnatomy(record, columns, unit_bytes, corrections, known, not flags & WITHOUT_PIECES)
 
 

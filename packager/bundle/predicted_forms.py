@@ -11,7 +11,13 @@ from packager.diff import matcher, zstd
 from packager.vehicle import kernel
 from packager.vehicle._pure_predict import Kind
 from packager.vehicle.manifest import Op
-from packager.vehicle.predicted import LITERALS_KNOW_OLD, LITERALS_KNOW_SOURCE, WITHOUT_PIECES
+from packager.vehicle.predicted import (
+    ADAPTIVE,
+    ADAPTIVE_UNIT_LOG2,
+    LITERALS_KNOW_OLD,
+    LITERALS_KNOW_SOURCE,
+    WITHOUT_PIECES,
+)
 from packager.vehicle.profile import Coder
 from packager.vehicle.wire import encode_varint
 
@@ -40,8 +46,18 @@ def predicted_form(place: Place, means: Means) -> CodedBlock | None:
     literal_column, known = _literal_column(bytes(literals), bytes(source), means)
     sparse = [(log2, *sparse_units(bytes(made), bytes(wanted), cuts, 1 << log2)) for log2 in UNITS_LOG2]
     unit_log2, gaps, values = min(sparse, key=lambda item: _quick_size(item[1], means) + _quick_size(item[2], means))
-    columns = (literal_column, *(encode_column(column, means.coders, means.level) for column in (gaps, values)))
+    columns: tuple[Column, ...] = (
+        literal_column,
+        *(encode_column(column, means.coders, means.level) for column in (gaps, values)),
+    )
     blob = bytes((unit_log2 | known,)) + b"".join(column.encoded for column in columns)
+    coders = frozenset(column.coder for column in columns)
+    if Coder.ADAPTIVE in means.coders:
+        flat = array("Q", (number for cut in cuts for number in cut))
+        stream = kernel.write_adaptive(made, bytes(wanted), flat)
+        adaptive = bytes((ADAPTIVE_UNIT_LOG2 | known | ADAPTIVE,)) + literal_column.encoded + stream
+        if len(adaptive) < len(blob):
+            blob, columns, coders = adaptive, (literal_column,), frozenset({literal_column.coder, Coder.ADAPTIVE})
     return CodedBlock(
         place.block,
         Op.PREDICTED,
@@ -51,7 +67,7 @@ def predicted_form(place: Place, means: Means) -> CodedBlock | None:
         gather(place),
         decoded_bytes=sum(column.decoded_bytes for column in columns),
         window_log2=max(column.window_log2 for column in columns),
-        coders=frozenset(column.coder for column in columns),
+        coders=coders,
     )
 
 

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "_native_adaptive.h"
 #include "_native_predict.h"
 #include "_native_segments.h"
 #include "delta.h"
@@ -19,7 +20,7 @@ enum {
     LITERALS = 2,
     CONTROLS = 3,
     VALUES = 4,
-    INTERFACE = 2, /* of the functions below; as kernel.py says, and to be changed with it */
+    INTERFACE = 3, /* of the functions below; as kernel.py says, and to be changed with it */
     RELEASE_BYTES = 16 * 1024 /* smaller blocks take less time than handing the interpreter over */
 };
 
@@ -215,9 +216,11 @@ PyDoc_STRVAR(apply_delta_doc, "apply_delta(out, source, pieces, literals, contro
                               "Make one block from its source, residuals and literals. See packager.vehicle._pure.apply_delta.");
 
 PyDoc_STRVAR(segments_doc, "See the function of the same name in packager.vehicle._pure_segments.");
+PyDoc_STRVAR(adaptive_doc, "See the function of the same name in packager.vehicle._pure_adaptive.");
 PyDoc_STRVAR(predict_doc, "See the function of the same name in packager.vehicle._pure_predict.");
 
 static PyMethodDef methods[] = {
+    {"add_adaptive", ota_py_add_adaptive, METH_VARARGS, adaptive_doc},
     {"add_units", ota_py_add_units, METH_VARARGS, predict_doc},
     {"address_map", ota_py_address_map, METH_VARARGS, segments_doc},
     {"apply_delta", apply_delta, METH_VARARGS, apply_delta_doc},
@@ -229,6 +232,7 @@ static PyMethodDef methods[] = {
     {"read_segments", ota_py_read_segments, METH_VARARGS, segments_doc},
     {"read_values", ota_py_read_values, METH_VARARGS, segments_doc},
     {"scatter", ota_py_scatter, METH_VARARGS, segments_doc},
+    {"write_adaptive", ota_py_write_adaptive, METH_VARARGS, adaptive_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -25,6 +25,10 @@ def add_units(
     unit: int,
     /,
 ) -> None: ...
+def add_adaptive(out: bytearray | memoryview, pieces: Sequence[int], stream: bytes | memoryview, /) -> None: ...
+def write_adaptive(
+    made: bytes | bytearray | memoryview, wanted: bytes | memoryview, pieces: Sequence[int], /
+) -> bytes: ...
 def read_segments(
     gaps: bytes | memoryview,
     lengths: bytes | memoryview,

@@ -91,7 +91,7 @@ def add_units(
         CorruptError: A gap leads behind the last covered unit, or values are left over or short.
     """
     what = "predicted block"
-    units = _covered_units(pieces, unit)
+    units = covered_units(pieces, unit)
     cursor = Cursor(gaps, what)
     used = 0
     at = next(units, None)
@@ -112,7 +112,8 @@ def add_units(
         raise CorruptError(f"{what}: {len(values) - used} bytes of values left over, expected none")
 
 
-def _covered_units(pieces: Sequence[int], unit: int) -> Iterator[int]:
+def covered_units(pieces: Sequence[int], unit: int) -> Iterator[int]:
+    """Yield the numbers of the units of which a piece has a byte."""
     done = 0
     for index in range(0, len(pieces), 2):
         start, length_bytes = pieces[index], pieces[index + 1]

@@ -25,7 +25,7 @@ enum {
     PREDICTORS = 4,
     IN_PLACE = 1,
     OPERATIONS = 7,
-    CODERS = 3,
+    CODERS = 4,
     CODER_RAW = 0,
     READS_OLD = 1 << OTA_COPY | 1 << OTA_DELTA_BLOCK | 1 << OTA_WINDOW | 1 << OTA_PREDICTED,
     SUPPORTED = 1 << OTA_RAW | 1 << OTA_FILL | 1 << OTA_COPY | 1 << OTA_COMPRESSED | 1 << OTA_DELTA_BLOCK, /* COMPRESSED needs a coder */

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Final
 
+from packager.vehicle._pure_adaptive import slots_log2
 from packager.vehicle._pure_predict import Context
 from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.identity import DIGEST_BYTES, Digest
@@ -30,6 +31,8 @@ MIN_HEAD_BYTES: Final = PREAMBLE_BYTES + DIGEST_BYTES
 MAX_HEAD_BYTES: Final = 1 << 24
 ZSTD_MEMORY_BYTES: Final = 192 * 1024
 LZMA_MEMORY_BYTES: Final = 64 * 1024
+ADAPTIVE_MEMORY_BYTES: Final = 12 * 1024
+ADAPTIVE_SLOT_BYTES: Final = 4
 
 
 class Section(IntEnum):
@@ -53,9 +56,12 @@ class Feature(IntFlag):
     WINDOW = 4
     IN_PLACE = 8
     PREDICTED = 16
+    ADAPTIVE = 32
 
 
-KNOWN_FEATURES: Final = Feature.ZSTD | Feature.LZMA | Feature.WINDOW | Feature.IN_PLACE | Feature.PREDICTED
+KNOWN_FEATURES: Final = (
+    Feature.ZSTD | Feature.LZMA | Feature.WINDOW | Feature.IN_PLACE | Feature.PREDICTED | Feature.ADAPTIVE
+)
 """What this reader does."""
 
 
@@ -103,6 +109,7 @@ def features_of(manifest: Manifest) -> Feature:
         (Feature.WINDOW, Op.WINDOW in manifest.ops),
         (Feature.IN_PLACE, manifest.in_place),
         (Feature.PREDICTED, Op.PREDICTED in manifest.ops),
+        (Feature.ADAPTIVE, Coder.ADAPTIVE in manifest.coders),
     )
     return Feature(sum(int(feature) for feature, is_needed in wanted if is_needed))
 
@@ -125,6 +132,8 @@ def required_memory_bytes(manifest: Manifest, head_bytes: int) -> int:
     memory_bytes += ZSTD_MEMORY_BYTES if Coder.ZSTD in manifest.coders else 0
     if Coder.LZMA in manifest.coders:
         memory_bytes += LZMA_MEMORY_BYTES + max(manifest.max_output_bytes, manifest.max_decoded_bytes)
+    if Coder.ADAPTIVE in manifest.coders:
+        memory_bytes += ADAPTIVE_MEMORY_BYTES + (ADAPTIVE_SLOT_BYTES << slots_log2(manifest.max_output_bytes))
     return memory_bytes
 
 

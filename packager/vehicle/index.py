@@ -240,8 +240,8 @@ def _check(record: BlockRecord, position: int, manifest: Manifest) -> None:
         raise CorruptError(f"{what}: {record.op.name} with coder {record.coder.name}, expected RAW")
     if record.op is Op.WINDOW and record.coder is not Coder.ZSTD:
         raise CorruptError(f"{what}: WINDOW with coder {record.coder.name}, expected ZSTD")
-    if record.op is Op.COMPRESSED and record.coder is Coder.RAW:
-        raise CorruptError(f"{what}: COMPRESSED with coder RAW, expected a compressing one")
+    if record.op is Op.COMPRESSED and record.coder not in (Coder.ZSTD, Coder.LZMA):
+        raise CorruptError(f"{what}: COMPRESSED with coder {record.coder.name}, expected ZSTD or LZMA")
     start, end = manifest.block_range(record.block)
     exact = {Op.RAW: end - start, Op.FILL: 1, Op.COPY: 0}.get(record.op)
     if exact is not None and record.blob_bytes != exact:

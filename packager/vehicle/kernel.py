@@ -4,12 +4,14 @@ import os
 from importlib.util import find_spec
 from typing import Final
 
-from packager.vehicle import _pure, _pure_predict, _pure_segments
+from packager.vehicle import _pure, _pure_adaptive, _pure_predict, _pure_segments
 
 apply_delta = _pure.apply_delta
 label_source = _pure_predict.label_source
 label_block = _pure_predict.label_block
 add_units = _pure.add_units
+add_adaptive = _pure_adaptive.add_adaptive
+write_adaptive = _pure_adaptive.write_adaptive
 read_segments = _pure_segments.read_segments
 read_values = _pure_segments.read_values
 cut_pieces = _pure_segments.cut_pieces
@@ -19,7 +21,7 @@ join_pieces = _pure_segments.join_pieces
 address_map = _pure_segments.address_map
 NAME = _pure.NAME
 
-INTERFACE: Final = 2
+INTERFACE: Final = 3
 """Grows with every change of what the compiled functions take, return or do; `_native.c` states the one it was compiled for."""
 PROBLEM = ""
 """Why the compiled kernel is not in use; empty if it is."""
@@ -44,6 +46,8 @@ else:
             label_source = _native.label_source
             label_block = _native.label_block
             add_units = _native.add_units
+            add_adaptive = _native.add_adaptive
+            write_adaptive = _native.write_adaptive
             read_segments = _native.read_segments
             read_values = _native.read_values
             cut_pieces = _native.cut_pieces

@@ -205,6 +205,8 @@ def _check(manifest: Manifest) -> None:
     least, most = (1, MAX_WINDOW_LOG2) if Coder.ZSTD in manifest.coders else (0, 0)
     if not least <= manifest.window_log2 <= most:
         faults.append(f"zstd window 2**{manifest.window_log2}, expected 1 to {MAX_WINDOW_LOG2} with zstd and 0 without")
+    if Coder.ADAPTIVE in manifest.coders and Op.PREDICTED not in manifest.ops:
+        faults.append("coder ADAPTIVE without predicted blocks")
     if manifest.scratch_bytes and not manifest.in_place:
         faults.append(f"{manifest.scratch_bytes} bytes of scratch without the in-place flag")
     for name, value, most in (

@@ -12,6 +12,7 @@ from packager.vehicle._pure_predict import Context, Kind
 from packager.vehicle.codec import CodecLimits, read_column
 from packager.vehicle.errors import CorruptError
 from packager.vehicle.predictors import page_count
+from packager.vehicle.profile import Coder
 from packager.vehicle.segments import NO_PIECES, Pieces
 from packager.vehicle.wire import Cursor
 
@@ -22,6 +23,9 @@ LITERALS_KNOW_OLD: Final = 8
 """Flag: it may refer to the whole labelled old image instead; only where that is the old part."""
 WITHOUT_PIECES: Final = 16
 """Flag: the block is all literals; the segments in it only serve the address map."""
+ADAPTIVE: Final = 32
+"""Flag: the residuals are one adaptive stream instead of gaps and values."""
+ADAPTIVE_UNIT_LOG2: Final = 1
 MAX_UNIT_LOG2: Final = 2
 
 
@@ -68,8 +72,12 @@ def make_predicted(
     cursor = Cursor(blob, what)
     flags = cursor.uint(1)
     known = flags & (LITERALS_KNOW_SOURCE | LITERALS_KNOW_OLD)
-    if flags & ~31 or flags & UNIT_MASK > MAX_UNIT_LOG2 or known == LITERALS_KNOW_SOURCE | LITERALS_KNOW_OLD:
+    if flags & ~63 or flags & UNIT_MASK > MAX_UNIT_LOG2 or known == LITERALS_KNOW_SOURCE | LITERALS_KNOW_OLD:
         raise CorruptError(f"{what}: flags {flags:#x} of a predicted block are unknown")
+    if flags & ADAPTIVE and flags & UNIT_MASK != ADAPTIVE_UNIT_LOG2:
+        raise CorruptError(f"{what}: adaptive residuals in units of {1 << (flags & UNIT_MASK)} bytes, expected 2")
+    if flags & ADAPTIVE and Coder.ADAPTIVE not in limits.coders:
+        raise CorruptError(f"{what}: needs coder ADAPTIVE, which the manifest does not declare")
     if known == LITERALS_KNOW_OLD and not len(old.whole):
         raise CorruptError(f"{what}: its literals refer to the whole old image, which is not its old part")
     source = old.source
@@ -80,6 +88,11 @@ def make_predicted(
         label_whole(context, old.whole)
     window = {LITERALS_KNOW_SOURCE: source, LITERALS_KNOW_OLD: old.whole}.get(known, b"")
     literals = read_column(cursor, what, max_decoded_bytes=max_decoded_bytes, limits=limits, window=window)
+    if flags & ADAPTIVE:
+        kernel.apply_delta(out, source, pieces.pairs, literals, b"", b"")
+        kernel.add_adaptive(out, pieces.pairs, cursor.take(cursor.left))
+        kernel.label_block(context, Kind.UNLABEL, out, start)
+        return
     left = max_decoded_bytes - len(literals)
     gaps = read_column(cursor, what, max_decoded_bytes=left, limits=limits)
     values = read_column(cursor, what, max_decoded_bytes=left - len(gaps), limits=limits)

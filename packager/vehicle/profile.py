@@ -14,11 +14,12 @@ DEFAULT_BLOCK_BYTES: Final = MIB
 
 
 class Coder(IntEnum):
-    """How a column or block is compressed."""
+    """How a column or block is compressed; `ADAPTIVE` is for residuals of predicted blocks alone."""
 
     RAW = 0
     ZSTD = 1
     LZMA = 2
+    ADAPTIVE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,8 @@ def grid_block_bytes(new_length_bytes: int, profile: UpdateProfile) -> int:
 def read_profile(table: Table) -> UpdateProfile:
     """Read the ``[profile]`` of an ECU, in the release file as in the vehicle's configuration; problems go to the table.
 
-    Keys: ``ram_kib``, ``flash_kib``, and optionally ``spare_slot``, ``coders`` (of "zstd", "lzma"), ``block_kib``, ``scratch_kib``,
-    ``predictors`` (false for a reader without predicted blocks, such as the C core).
+    Keys: ``ram_kib``, ``flash_kib``, and optionally ``spare_slot``, ``coders`` (of "zstd", "lzma", "adaptive"), ``block_kib``,
+    ``scratch_kib``, ``predictors`` (false for a reader without predicted blocks, such as the C core).
     """
     ram_kib = table.integer("ram_kib", least=16, most=1 << 30)
     flash_kib = table.integer("flash_kib", least=1, most=1 << 30)
@@ -98,10 +99,10 @@ def read_profile(table: Table) -> UpdateProfile:
     table.end()
     coders = {Coder.RAW}
     for name in names:
-        if name in ("zstd", "lzma"):
+        if name in ("zstd", "lzma", "adaptive"):
             coders.add(Coder[name.upper()])
         else:
-            table.problem(f"coders: found {name!r}, expected zstd or lzma")
+            table.problem(f"coders: found {name!r}, expected zstd, lzma or adaptive")
     try:
         return UpdateProfile(
             ram_bytes=ram_kib * KIB,

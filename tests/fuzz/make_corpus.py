@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from packager.vehicle._pure_adaptive import write_adaptive
 from packager.vehicle.identity import ImageId
 from packager.vehicle.instructions import ALL_GROUPS, InstructionSet
 from packager.vehicle.journal import JOURNAL_BYTES, Journal
@@ -55,6 +56,15 @@ def unit_seed() -> bytes:
     return header + bytes((3, 0, 2, 4)) + noise(10, 40) + noise(11, 6)
 
 
+def adaptive_seed() -> bytes:
+    """Return an input of fuzz_adaptive.c whose stream changes the ends of two pieces that meet within a unit."""
+    made, pieces = noise(12, 300), [(3, 100), (103, 50), (200, 100)]
+    wanted = made[:99] + bytes(8) + made[107:290] + bytes(10)
+    stream = write_adaptive(made, wanted, [number for piece in pieces for number in piece])
+    header = bytes((len(pieces),)) + b"".join(at.to_bytes(2, "little") + bytes((length,)) for at, length in pieces)
+    return header + len(made).to_bytes(2, "little") + made + stream
+
+
 def segments_seed(
     segments: list[Segment], old: int, new: int, start: int, end: int, *, near: int = 16, room: int = 64
 ) -> bytes:
@@ -95,7 +105,7 @@ def resume_seeds() -> dict[str, bytes]:
 
 
 def main() -> None:
-    for target in ("core", "delta", "predict", "resume", "segments"):
+    for target in ("adaptive", "core", "delta", "predict", "resume", "segments"):
         (CORPUS / target).mkdir(parents=True, exist_ok=True)
     for sample in (full_one_block(), delta_one_block(), small_delta()):
         (CORPUS / "core" / sample.name).write_bytes(bytes((200, 0)) + sample.data)
@@ -107,6 +117,7 @@ def main() -> None:
         seed = label_seed([kind, InstructionSet.THUMB2], code(kind, kind, 120), 4096 - 60, 8192 - 50)
         (CORPUS / "predict" / kind.name.lower()).write_bytes(seed)
     (CORPUS / "predict" / "units").write_bytes(unit_seed())
+    (CORPUS / "adaptive" / "changes").write_bytes(adaptive_seed())
     crossed = [Segment(0, 50, 30), Segment(35, 0, 10), Segment(45, 20, 200), Segment(300, 60, 1)]
     (CORPUS / "segments" / "crossed").write_bytes(segments_seed(crossed, 240, 310, 20, 305))
     short = [Segment(at * 7, (at * 37) % 300, 5) for at in range(40)]

@@ -24,6 +24,7 @@ PROFILES = [
     UpdateProfile(),
     UpdateProfile(block_bytes=4 * KIB, coders=frozenset(Coder)),
     UpdateProfile(coders=frozenset({Coder.RAW})),
+    UpdateProfile(coders=frozenset({Coder.RAW, Coder.ADAPTIVE})),
     UpdateProfile(predictors=False),
 ]
 
@@ -68,3 +69,24 @@ def test_pointers_of_any_base(base: int, width: int) -> None:
     written = encode(old, new, align(old, new), UpdateProfile(), Label(), 9).written
     signed = sign(written.data[: written.head_bytes])
     assert apply(written.data, old, signed) == new
+
+
+def test_adaptive_residuals_are_chosen_where_the_ecu_has_them() -> None:
+    """What is behind an insertion moves; some bytes of one kind of instruction change. Learning which is worth a tenth of the bundle."""
+    old = code(5, InstructionSet.THUMB2, 60_000)
+    new = bytearray(old[:2000] + bytes(6) + old[2000:])
+    chance = random.Random(5)
+    for at in range(2 * 1500, len(new) - 2, 2):
+        if new[at + 1] & 0xE0 == 0x40 and chance.random() < 0.3:
+            new[at] = (new[at] + (4 if at % 3 else 8)) & 0xFF
+    alignment = align(old, bytes(new))
+    sizes = {}
+    for coders in (frozenset({Coder.RAW, Coder.ZSTD}), frozenset({Coder.RAW, Coder.ZSTD, Coder.ADAPTIVE})):
+        profile = UpdateProfile(coders=coders)
+        made = encode(old, bytes(new), alignment, profile, Label())
+        signed = sign(made.written.data[: made.written.head_bytes])
+        assert apply(made.written.data, old, signed, profile) == new
+        assert any("adaptive" in form for form in made.blocks_by_form) == (Coder.ADAPTIVE in coders)
+        sizes[coders] = len(made.written.data)
+    plain, adaptive = sizes.values()
+    assert adaptive * 10 < plain * 9

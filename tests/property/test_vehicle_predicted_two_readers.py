@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from packager.diff.prediction import Mode
 from packager.vehicle.instructions import ALL_GROUPS, Group, InstructionSet
-from packager.vehicle.predicted import LITERALS_KNOW_OLD, LITERALS_KNOW_SOURCE, WITHOUT_PIECES
+from packager.vehicle.predicted import ADAPTIVE, LITERALS_KNOW_OLD, LITERALS_KNOW_SOURCE, WITHOUT_PIECES
 from packager.vehicle.predictors import page_count
 from packager.vehicle.segments import Segment
 from tests import spec_reader
@@ -39,7 +39,10 @@ def bundles(draw: st.DrawFn) -> Sample:
     pages = bytes(draw(st.integers(0, len(modes) - 1)) for _ in range(page_count(len(new))))
     one_block = len(new) <= 1 << 14 and draw(st.booleans())
     known = st.sampled_from([0, LITERALS_KNOW_SOURCE, *([LITERALS_KNOW_OLD] if one_block else [])])
-    flags = [draw(st.integers(0, 2)) | draw(known) | draw(st.sampled_from([0, 0, WITHOUT_PIECES])) for _ in range(2)]
+    flags = [
+        draw(st.sampled_from((0, 1, 2, 1 | ADAPTIVE))) | draw(known) | draw(st.sampled_from([0, 0, WITHOUT_PIECES]))
+        for _ in range(2)
+    ]
     words = sorted({int.from_bytes(old[4 * n :][:4], "little") for n in range(len(old) // 4)})
     known_words = words[:: draw(st.integers(1, 9))] if draw(st.booleans()) else []
     values = (array("I", known_words), array("I", (word + seed & 0xFFFFFFFF for word in known_words)))

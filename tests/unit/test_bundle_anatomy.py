@@ -8,7 +8,7 @@ from packager.bundle.anatomy import count_modes, dissect, dissect_file
 from packager.vehicle.errors import CorruptError
 from packager.vehicle.manifest import Op
 from packager.vehicle.profile import Coder
-from tests.predicted_bundles import aarch64, arm32, labels, mixed, predicted_samples, thumb2
+from tests.predicted_bundles import aarch64, adaptive, arm32, labels, mixed, predicted_samples, thumb2
 from tests.sample_bundles import Sample, delta_mixed, delta_one_block, full_mixed, samples
 
 
@@ -29,7 +29,11 @@ def test_columns_add_up_to_the_blobs(sample: Sample, tmp_path: Path) -> None:
 
 
 def test_columns_are_named_after_what_they_hold(tmp_path: Path) -> None:
-    for sample, names in ((delta_one_block(), "literals controls values"), (thumb2(), "literals gaps values")):
+    for sample, names in (
+        (delta_one_block(), "literals controls values"),
+        (thumb2(), "literals gaps values"),
+        (adaptive(), "literals residuals"),
+    ):
         path = tmp_path / sample.name
         path.write_bytes(sample.data)
         block = next(dissect_file(path, sample.head))

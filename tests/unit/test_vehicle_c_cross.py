@@ -34,7 +34,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("command", ["gcc", "clang"])
-@pytest.mark.parametrize("name", ["predict.c", "segments.c"])
+@pytest.mark.parametrize("name", ["adaptive.c", "predict.c", "segments.c"])
 def test_what_is_no_part_of_the_core_compiles_without_a_warning(name: str, command: str, tmp_path: Path) -> None:
     compile_c(compiler(command), *STRICT, "-ffreestanding", "-O2", "-c", VEHICLE / name, "-o", tmp_path / "part.o")
 

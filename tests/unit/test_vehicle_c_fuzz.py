@@ -36,7 +36,7 @@ def test_the_seeds_are_small() -> None:
     assert sum(path.stat().st_size for path in seeds) < 16 * 1024
 
 
-@pytest.mark.parametrize("target", ["core", "delta", "predict", "segments"])
+@pytest.mark.parametrize("target", ["adaptive", "core", "delta", "predict", "segments"])
 def test_seeds_and_what_becomes_of_them_are_harmless(target: str, tmp_path: Path) -> None:
     """A few hundred changed seeds under AddressSanitizer, where no libFuzzer is."""
     program = tmp_path / "replay"
@@ -44,6 +44,7 @@ def test_seeds_and_what_becomes_of_them_are_harmless(target: str, tmp_path: Path
         ROOT / "tests/c/replay.c",
         ROOT / f"tests/fuzz/fuzz_{target}.c",
         *SOURCES,
+        VEHICLE / "adaptive.c",
         VEHICLE / "predict.c",
         VEHICLE / "segments.c",
     )

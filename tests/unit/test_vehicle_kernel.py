@@ -16,7 +16,7 @@ from packager.vehicle import _pure, kernel
 HERE = Path(kernel.__file__)
 FUNCTIONS = (
     "apply_delta", "label_source", "label_block", "add_units", "read_segments", "cut_pieces", "plan_reads", "scatter",
-    "join_pieces", "address_map", "read_values",
+    "join_pieces", "address_map", "read_values", "add_adaptive", "write_adaptive",
 )  # fmt: skip
 
 

@@ -86,6 +86,13 @@ IDS = tuple(f"id{index:02}" for index in range(MAX_HARDWARE_IDS + 1))
         (FULL, "max_source_bytes", 0, 1, "full bundle that reads"),
         (FULL, "in_place", False, True, "full bundle that reads"),
         (FULL, "coders", frozenset({Coder.RAW, Coder.LZMA}), frozenset({Coder.LZMA}), "RAW is missing"),
+        (
+            replace(DELTA, ops=frozenset({Op.PREDICTED}), coders=frozenset({Coder.RAW, Coder.ADAPTIVE})),
+            "ops",
+            frozenset({Op.PREDICTED}),
+            frozenset({Op.DELTA}),
+            "ADAPTIVE without predicted",
+        ),
         (ZSTD, "window_log2", 1, 0, "zstd window"),
         (ZSTD, "window_log2", 27, 28, "zstd window"),
         (FULL, "window_log2", 0, 1, "zstd window"),
@@ -119,8 +126,8 @@ def test_limits_from_both_sides(base: Manifest, field: str, good: Any, bad: Any,
 
 @pytest.mark.parametrize(
     ("at", "value"),
-    [(0, 2), (2, 2), (2, 0x80), (4, 0x80), (5, 1), (6, 0x09), (7, 1)],
-    ids=["kind", "flag 1", "flag 7", "operation 7", "operation 8", "coder 3", "coder 8"],
+    [(0, 2), (2, 2), (2, 0x80), (4, 0x80), (5, 1), (6, 0x11), (7, 1)],
+    ids=["kind", "flag 1", "flag 7", "operation 7", "operation 8", "coder 4", "coder 8"],
 )
 def test_what_this_reader_does_not_know_is_incompatible(at: int, value: int) -> None:
     raw = bytearray(encode_manifest(FULL))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from packager.diff.prediction import Mode
+from packager.vehicle._pure_adaptive import write_adaptive
 from packager.vehicle._pure_predict import Context, Kind, label_block, label_source
 from packager.vehicle.codec import CodecLimits
 from packager.vehicle.errors import CorruptError, IncompatibleError
@@ -26,6 +27,7 @@ from tests.sample_bundles import PROFILE, Sample, column, copy_one_block, noise
 from tests.spec_reader import sha
 
 LIMITS = CodecLimits(RAW_AND_ZSTD, 1 << 20)
+WITH_ADAPTIVE = RAW_AND_ZSTD | {Coder.ADAPTIVE}
 THUMB_CALLS = bytes((InstructionSet.THUMB2, Group.CALLS))
 BASE = encode_varint(zigzag(0x08000000))
 
@@ -194,6 +196,8 @@ def test_memory_counts_the_maps_the_pages_and_the_whole_old_image(sample: Sample
     plain += (192 << 10) * (Coder.ZSTD in manifest.coders)
     if Coder.LZMA in manifest.coders:
         plain += (64 << 10) + max(manifest.max_output_bytes, manifest.max_decoded_bytes)
+    if Coder.ADAPTIVE in manifest.coders:
+        plain += (12 << 10) + (4 << 12)
     more = 16 * manifest.segment_count + 8 * manifest.value_count + page_count(manifest.new.length_bytes)
     more += manifest.max_source_bytes if manifest.block_count == 1 else 0
     assert required_memory_bytes(manifest, head.length_bytes) == manifest.memory_bytes == plain + more
@@ -205,7 +209,14 @@ def test_memory_counts_the_maps_the_pages_and_the_whole_old_image(sample: Sample
         )
 
 
-def make(blob: bytes, *, whole: bytes = b"", max_decoded_bytes: int = 100, length_bytes: int = 12) -> bytes:
+def make(
+    blob: bytes,
+    *,
+    whole: bytes = b"",
+    max_decoded_bytes: int = 100,
+    length_bytes: int = 12,
+    coders: frozenset[Coder] = RAW_AND_ZSTD,
+) -> bytes:
     """Decode a block at byte 0 whose bytes 2 to 10 follow 8 old ones; nothing is predicted in it."""
     context = parse(section(b"\0\0"))
     out = bytearray(length_bytes)
@@ -220,7 +231,7 @@ def make(blob: bytes, *, whole: bytes = b"", max_decoded_bytes: int = 100, lengt
         memoryview(out),
         0,
         max_decoded_bytes,
-        LIMITS,
+        replace(LIMITS, coders=coders),
     )
     return bytes(out)
 
@@ -254,7 +265,7 @@ def test_a_short_last_unit_drops_the_rest_of_its_value() -> None:
     ("content", "message"),
     [
         (blob(3), "flags 0x3"),
-        (blob(32), "flags 0x20"),
+        (blob(64), "flags 0x40"),
         (blob(128), "flags 0x80"),
         (blob(12), "flags 0xc"),
         (blob(8), "whole old image"),
@@ -274,6 +285,30 @@ def test_a_short_last_unit_drops_the_rest_of_its_value() -> None:
 def test_broken_blobs(content: bytes, message: str) -> None:
     with pytest.raises(CorruptError, match=message):
         make(content)
+
+
+def adaptive(stream: bytes, flags: int = 33) -> bytes:
+    return bytes((flags,)) + column(b"<<>>") + stream
+
+
+def test_adaptive_residuals_take_the_rest_of_the_blob() -> None:
+    made, wanted = b"<<abcdefgh>>", b"<<abcdefgx>>"
+    stream = write_adaptive(made, wanted, (2, 8))
+    assert make(adaptive(write_adaptive(made, made, (2, 8))), coders=WITH_ADAPTIVE) == made
+    assert make(adaptive(stream), coders=WITH_ADAPTIVE) == wanted
+    with pytest.raises(CorruptError, match="left over"):
+        make(adaptive(stream + bytes(8)), coders=WITH_ADAPTIVE)
+
+
+@pytest.mark.parametrize("flags", [32, 34])
+def test_adaptive_residuals_have_units_of_two_bytes(flags: int) -> None:
+    with pytest.raises(CorruptError, match="expected 2"):
+        make(adaptive(b"", flags), coders=WITH_ADAPTIVE)
+
+
+def test_adaptive_residuals_are_declared() -> None:
+    with pytest.raises(CorruptError, match="needs coder ADAPTIVE, which the manifest does not declare"):
+        make(adaptive(b""))
 
 
 def test_without_pieces_all_is_literals() -> None:
@@ -307,9 +342,10 @@ def test_no_page_no_rewriting() -> None:
 def test_the_pure_twin_makes_the_golden_bundles() -> None:
     """`PACKAGER_PURE` chooses it; the compiled kernel is what the other tests run."""
     program = (
-        "from packager.vehicle import kernel, _pure_predict\n"
+        "from packager.vehicle import kernel, _pure_adaptive, _pure_predict\n"
         "from tests.predicted_bundles import predicted_samples\n"
         "from tests.property.test_vehicle_two_readers import apply\n"
+        "assert kernel.add_adaptive is _pure_adaptive.add_adaptive\n"
         "assert kernel.label_block is _pure_predict.label_block\n"
         "assert all(apply(s.data, s.old, s.signed) == s.new for s in predicted_samples())\n"
     )

@@ -59,13 +59,15 @@ def read(**values: Any) -> tuple[UpdateProfile, list[str]]:
 
 
 def test_a_profile_is_read() -> None:
-    profile, problems = read(spare_slot=False, coders=["lzma"], block_kib=8, scratch_kib=16, predictors=False)
+    profile, problems = read(
+        spare_slot=False, coders=["lzma", "adaptive"], block_kib=8, scratch_kib=16, predictors=False
+    )
     assert problems == []
     assert profile == UpdateProfile(
         64 * KIB,
         512 * KIB,
         spare_slot=False,
-        coders=frozenset({Coder.RAW, Coder.LZMA}),
+        coders=frozenset({Coder.RAW, Coder.LZMA, Coder.ADAPTIVE}),
         block_bytes=8 * KIB,
         scratch_bytes=16 * KIB,
         predictors=False,
@@ -88,7 +90,7 @@ def test_defaults() -> None:
         ({"flash_kib": 0}, "flash_kib"),
         ({"ram_kib": "64"}, "ram_kib: found '64'"),
         ({"ram_kib": True}, "ram_kib: found True"),
-        ({"coders": ["brotli"]}, "coders: found 'brotli', expected zstd or lzma"),
+        ({"coders": ["brotli"]}, "coders: found 'brotli', expected zstd, lzma or adaptive"),
         ({"coders": ["zstd", "zstd"]}, "coders"),
         ({"block_kib": 3}, "block_kib: block size"),
         ({"block_kib": 8192}, "block_kib"),

@@ -1,0 +1,84 @@
+/* libFuzzer target of adaptive.c. An input is: u8 pieces, u16 start and u8 length of each, u16 length of the block, the block, then a stream.
+ *
+ * What was read from the stream is written again, from the block as it was, and must give the same block when it is read.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "adaptive.h"
+
+enum { MAX_PIECES = 32 };
+
+struct input {
+    const uint8_t *at;
+    size_t left;
+};
+
+static uint64_t number(struct input *input, size_t width)
+{
+    uint64_t value = 0;
+    size_t index;
+
+    for (index = 0; index < width && input->left > 0; index++, input->at++, input->left--) {
+        value |= (uint64_t)*input->at << (8 * index);
+    }
+    return value;
+}
+
+/* A copy of exactly these bytes, so that the sanitizer guards both ends. */
+static uint8_t *copy(const uint8_t *from, size_t count)
+{
+    uint8_t *bytes = malloc(count > 0 ? count : 1);
+
+    if (bytes == NULL) {
+        abort();
+    }
+    memcpy(bytes, from, count);
+    return bytes;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct input input = {data, size};
+    struct ota_adaptive *work = malloc(sizeof *work);
+    uint64_t pieces[2 * MAX_PIECES];
+    size_t count = (size_t)number(&input, 1) % (MAX_PIECES + 1), index, bytes, room, length;
+    uint8_t *before, *out, *stream, *written;
+
+    for (index = 0; index < count; index++) {
+        pieces[2 * index] = number(&input, 2);
+        pieces[2 * index + 1] = number(&input, 1);
+        if (pieces[2 * index + 1] == 255) {
+            pieces[2 * index + 1] = UINT64_MAX - pieces[2 * index]; /* no piece of a head, but nothing must happen */
+        }
+    }
+    bytes = (size_t)number(&input, 2);
+    bytes = bytes < input.left ? bytes : input.left;
+    before = copy(input.at, bytes);
+    out = copy(input.at, bytes);
+    stream = copy(input.at + bytes, input.left - bytes);
+    room = 3 * bytes + 64;
+    written = malloc(room);
+    if (work == NULL || written == NULL) {
+        abort();
+    }
+    work->slots = malloc(sizeof(uint32_t) << ota_adaptive_log2(bytes));
+    if (work->slots == NULL) {
+        abort();
+    }
+    (void)ota_adaptive_add(work, out, bytes, pieces, count, stream, input.left - bytes);
+    free(stream);
+    stream = copy(before, bytes);
+    length = ota_adaptive_write(work, stream, out, bytes, pieces, count, written, room);
+    if (length > room || memcmp(stream, out, bytes) != 0
+        || ota_adaptive_add(work, before, bytes, pieces, count, written, length) != OTA_UNITS_OK || memcmp(before, out, bytes) != 0) {
+        abort();
+    }
+    free(work->slots);
+    free(work);
+    free(before);
+    free(out);
+    free(stream);
+    free(written);
+    return 0;
+}
