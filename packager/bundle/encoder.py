@@ -5,10 +5,10 @@ The choice depends on the bytes and the profile alone.
 """
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from packager.bundle.columns import compress
 from packager.bundle.forms import (
@@ -28,6 +28,7 @@ from packager.bundle.predicted_forms import labels_form, predicted_form
 from packager.bundle.writer import CodedBlock, Identity, WrittenBundle, write_bundle
 from packager.diff import zstd
 from packager.diff.engine import Alignment
+from packager.diff.prediction import Prediction
 from packager.model.errors import BudgetError
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.index import MAX_WHOLE_OLD_BYTES
@@ -37,23 +38,25 @@ from packager.vehicle.profile import Coder, UpdateProfile, check_block_bytes, gr
 from packager.vehicle.segments import MAX_SEGMENT_BYTES, Segment, SegmentMap
 from packager.vehicle.spills import encode_spills
 
-SEGMENT_COST_BYTES: Final = 4
-"""What a segment costs in the map, about; only the choice of forms depends on it."""
 MAX_WINDOW_BLOCKS: Final = 4
 """Old windows are at most this many blocks: the vehicle hashes a window for every block that uses it."""
 
+SEGMENT_COST_BYTES: Final = 4
+"""What a segment costs in the map, about; only the choice of forms depends on it."""
 COARSER_SEGMENT_BYTES: Final = (64, 512)
 """Shortest segments of the coarser alignments that are tried where memory is short."""
 BOTH_TRIED_BYTES: Final = 2 << 10
-"""Up to this length a bundle is also made without prediction, whose own bytes count then, and the smaller one wins;"""
-CLEARLY_BELOW: Final = 2
-"""and also where the bundle is not shorter than the compressed image by this factor."""
-THREADS: Final = 2
-"""Blocks that are coded at once; the coders leave the interpreter to others while they work."""
+"""Up to this length a bundle is also made without prediction, whose own bytes count then, and the smaller one wins; and also where the head
+says to what addresses half of the blocks lead, which do not read the segments."""
 LABELS_PAY_FROM: Final = 4
 WINDOW_PAYS_FROM: Final = 2
-"""The slow forms take 1 to 3 s per MiB. They are tried where a fast compression of the block alone is less than this many times what the
-segments make of it; beyond, they were shorter by 2 % at most."""
+"""The slow forms take 1 to 3 s per MiB. They are looked at where a fast compression of the block alone is less than this many times what
+the segments make of it; beyond, they were shorter by 2 % at most."""
+RIVAL_LEVEL: Final = 12
+"""They are made at this level first, in a tenth of the time, and at the full one only where they win at this one."""
+DEFAULT_THREADS: Final = 2
+FormMaker: TypeAlias = Callable[[Place, Means], CodedBlock | None]
+_WITHOUT_SEGMENTS: Final = ("raw", "compressed+zstd", "compressed+lzma", "window+zstd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ def encode(
     profile: UpdateProfile,
     label: Label,
     level: int = zstd.LEVEL,
+    threads: int = DEFAULT_THREADS,
 ) -> EncodedBundle:
     """Encode the smallest bundle that fits the ECU.
 
@@ -95,6 +99,7 @@ def encode(
         profile: Limits of the ECU.
         label: What the bundle says of itself.
         level: zstd level, 1 to 22.
+        threads: How many blocks are coded at once; the bundle does not depend on it.
 
     Raises:
         BudgetError: No form fits the memory of the ECU, or its scratch holds no block.
@@ -120,12 +125,12 @@ def encode(
             label_whole(alignment.prediction.context, labelled)
             labelled_old = bytes(labelled)
         predicting = Means(profile.coders, window_bytes, level, alignment.prediction, labelled_old)
-        predicted = _encode(identity, old, new, predicting, alignment.prediction.segments)
-        if predicted.written.memory_bytes <= profile.ram_bytes and _is_clearly_best(predicted, new, level):
+        predicted = _encode(identity, old, new, predicting, alignment.prediction.segments, threads)
+        if predicted.written.memory_bytes <= profile.ram_bytes and _is_best(predicted, alignment.prediction):
             return predicted
         made.append(predicted)
     for attempts in (rich, _modest_attempts(profile, level, alignment)):
-        made += [_encode(identity, old, new, *attempt) for attempt in attempts]
+        made += [_encode(identity, old, new, *attempt, threads) for attempt in attempts]
         fitting = [encoded for encoded in made if encoded.written.memory_bytes <= profile.ram_bytes]
         if fitting:
             return min(fitting, key=lambda encoded: len(encoded.written.data))
@@ -136,12 +141,12 @@ def encode(
     )
 
 
-def _is_clearly_best(predicted: EncodedBundle, new: bytes, level: int) -> bool:
-    """Tell whether a bundle without prediction need not be tried: this one is neither tiny nor large for its image."""
-    length_bytes = len(predicted.written.data)
-    if length_bytes <= BOTH_TRIED_BYTES:
+def _is_best(predicted: EncodedBundle, prediction: Prediction) -> bool:
+    """Tell whether a bundle without prediction need not be tried: this one is not tiny, and most of its blocks read the segments."""
+    if len(predicted.written.data) <= BOTH_TRIED_BYTES:
         return False
-    return length_bytes * CLEARLY_BELOW < len(zstd.compress(new, min(level, QUICK_LEVEL)))
+    apart = sum(predicted.blocks_by_form.get(form, 0) for form in _WITHOUT_SEGMENTS)
+    return not prediction.follows_addresses or 2 * apart < sum(predicted.blocks_by_form.values())
 
 
 def _scratch_bytes(profile: UpdateProfile, longest_bytes: int) -> int:
@@ -170,7 +175,7 @@ def _modest_attempts(
 
 
 def _encode(
-    identity: Identity, old: bytes | None, new: bytes, means: Means, segments: Sequence[Segment]
+    identity: Identity, old: bytes | None, new: bytes, means: Means, segments: Sequence[Segment], threads: int
 ) -> EncodedBundle:
     segment_map = SegmentMap.of(segments)
     block_bytes = 1 << identity.block_log2
@@ -180,7 +185,7 @@ def _encode(
         pieces = segment_map.pieces(start, start + len(output))
         return _smallest_form(Place(start >> identity.block_log2, start, output, old, pieces), means)
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         blocks = list(pool.map(smallest_form, range(0, len(new), block_bytes)))
     if identity.in_place and old is not None:
         return _encode_in_place(identity, old, new, means, segment_map, blocks)
@@ -257,17 +262,38 @@ def _smallest_form(place: Place, means: Means) -> CodedBlock:
     if cheap is not None:
         return cheap
     forms = [raw_form(place)]
-    map_bytes = SEGMENT_COST_BYTES * len(place.pieces)
     if place.pieces:
-        forms.append(predicted_form(place, means) or delta_form(place, means))
-    shortest = len(forms[-1].blob) + map_bytes
-    if not place.pieces or shortest > TINY_BLOB_BYTES:
-        quick = len(compress(place.output, means.coders - {Coder.LZMA}, QUICK_LEVEL)[1])
-        if not place.pieces or shortest * LABELS_PAY_FROM > quick:
-            forms += [form for form in (labels_form(place, means),) if form is not None]
-        if not place.pieces or shortest * WINDOW_PAYS_FROM > quick:
-            forms += [form for form in (compressed_form(place, means), window_form(place, means)) if form is not None]
-    return min(forms, key=lambda form: len(form.blob) + (map_bytes if form.op in READS_SEGMENTS else 0))
+        forms.append(_segments_form(place, means))
+    shortest = _cost(forms[-1], place)
+    if place.pieces and shortest <= TINY_BLOB_BYTES:
+        return forms[-1]
+    quick = len(compress(place.output, means.coders - {Coder.LZMA}, QUICK_LEVEL)[1])
+    rivals = [labels_form] if not place.pieces or shortest * LABELS_PAY_FROM > quick else []
+    rivals += [compressed_form, window_form] if not place.pieces or shortest * WINDOW_PAYS_FROM > quick else []
+    forms += [form for form in (rival(place, means) for rival in _promising(place, means, rivals)) if form is not None]
+    return min(forms, key=lambda form: _cost(form, place))
+
+
+def _segments_form(place: Place, means: Means) -> CodedBlock:
+    return predicted_form(place, means) or delta_form(place, means)
+
+
+def _promising(place: Place, means: Means, rivals: Sequence[FormMaker]) -> Sequence[FormMaker]:
+    """Keep the form that is shortest when all, and the segments, are coded quickly: none if that is the segments."""
+    if not rivals or (len(rivals) == 1 and not place.pieces) or means.level <= RIVAL_LEVEL:
+        return rivals
+    quick_means = replace(means, level=RIVAL_LEVEL, coders=means.coders - {Coder.LZMA})
+    best, best_cost = None, _cost(_segments_form(place, quick_means), place) if place.pieces else len(place.output)
+    for rival in rivals:
+        form = rival(place, quick_means)
+        if form is not None and _cost(form, place) < best_cost:
+            best, best_cost = rival, _cost(form, place)
+    return [best] if best is not None else []
+
+
+def _cost(form: CodedBlock, place: Place) -> int:
+    """Return the length of a form with what its segments cost in the head."""
+    return len(form.blob) + (SEGMENT_COST_BYTES * len(place.pieces) if form.op in READS_SEGMENTS else 0)
 
 
 def _used_segments(segment_map: SegmentMap, blocks: Sequence[CodedBlock], block_bytes: int) -> list[Segment]:
