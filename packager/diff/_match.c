@@ -5,6 +5,9 @@
  * so that a good alignment goes on through changed bytes. Seeds are hashes of 8 and of 24 bytes of the old image.
  *
  * Memory: 8 bytes per byte of the old image up to 64 MiB; beyond, seeds are taken further apart. Paths are settled every `SETTLE` bytes.
+ *
+ * One index of an old image serves any number of walks, at the same time, too: with other costs, or through other parts of the new image.
+ * What threads do is up to the caller: its two tables can be filled at once, and parts be walked at once; the interpreter is left to others.
  */
 #if defined(__linux__)
 #define _DEFAULT_SOURCE /* madvise */
@@ -21,7 +24,7 @@
 #include <string.h>
 
 enum {
-    INTERFACE = 1, /* of the functions below; as matcher.py says, and to be changed with it */
+    INTERFACE = 2, /* of the functions below; as matcher.py says, and to be changed with it */
     SEED = 8,
     LONG_SEED = 24,
     ACTIVE = 14,        /* diagonals followed at once, among them none */
@@ -69,12 +72,20 @@ struct segment {
     uint64_t new_offset, old_offset, length;
 };
 
+/* Where seeds stand in the old image. */
+struct index {
+    Py_buffer old;
+    uint32_t stride, places;
+    int bits, filled;
+    uint32_t *heads, *long_heads, *previous;
+};
+
 struct matcher {
     const uint8_t *old, *new;
     uint32_t old_bytes, new_bytes, stride, misses, next_look;
     int bits, count;
     struct costs costs;
-    uint32_t *heads, *long_heads, *previous;
+    const uint32_t *heads, *long_heads, *previous;
     int left_last; /* the newest node leaves all diagonals, and no path goes on from it yet */
     struct node *nodes;
     size_t node_count, node_room;
@@ -91,9 +102,9 @@ static uint64_t load64(const uint8_t *from)
     return value;
 }
 
-static uint32_t hash(const struct matcher *matcher, uint64_t value)
+static uint32_t hash(int bits, uint64_t value)
 {
-    return (uint32_t)((value * MULTIPLIER) >> (64 - matcher->bits));
+    return (uint32_t)((value * MULTIPLIER) >> (64 - bits));
 }
 
 static uint64_t mix_long(const uint8_t *from)
@@ -172,68 +183,91 @@ static uint32_t *make_table(size_t count)
     return malloc(count * sizeof(uint32_t));
 }
 
-static int build_index(struct matcher *matcher)
+static int make_tables(struct index *index)
 {
-    uint32_t places, at;
+    uint32_t old_bytes = (uint32_t)index->old.len;
 
-    matcher->stride = 1 + matcher->old_bytes / MAX_INDEXED;
-    places = matcher->old_bytes / matcher->stride + 1;
-    matcher->bits = 8;
-    while (matcher->bits < 30 && ((uint32_t)2 << matcher->bits) < places) {
-        matcher->bits++;
+    index->stride = 1 + old_bytes / MAX_INDEXED;
+    index->places = old_bytes / index->stride + 1;
+    index->bits = 8;
+    while (index->bits < 30 && ((uint32_t)2 << index->bits) < index->places) {
+        index->bits++;
     }
-    matcher->heads = make_table((size_t)1 << matcher->bits);
-    matcher->long_heads = make_table((size_t)1 << matcher->bits);
-    matcher->previous = make_table(places);
-    if (matcher->heads == NULL || matcher->long_heads == NULL || matcher->previous == NULL) {
-        return -1;
-    }
-    memset(matcher->heads, 0xFF, sizeof(uint32_t) << matcher->bits);
-    memset(matcher->long_heads, 0xFF, sizeof(uint32_t) << matcher->bits);
-    /* From the end, so that the first place of a seed is found first: from it a diagonal through periodic data lasts longest. */
-    for (at = places * matcher->stride; at > 0;) {
-        uint32_t *heads[BATCH], *long_heads[BATCH], start = at;
-        int count, index;
+    index->heads = make_table((size_t)1 << index->bits);
+    index->long_heads = make_table((size_t)1 << index->bits);
+    index->previous = make_table(index->places);
+    return index->heads == NULL || index->long_heads == NULL || index->previous == NULL ? -1 : 0;
+}
+
+/* Both tables are filled from the end of the image, so that the first place of a seed is found first: from it a diagonal through periodic
+ * data lasts longest. */
+static void fill_heads(struct index *index)
+{
+    const uint8_t *old = index->old.buf;
+    uint32_t old_bytes = (uint32_t)index->old.len, at;
+
+    memset(index->heads, 0xFF, sizeof(uint32_t) << index->bits);
+    for (at = index->places * index->stride; at > 0;) {
+        uint32_t *heads[BATCH], start = at;
+        int count, number;
 
         for (count = 0; count < BATCH && at > 0; count++) {
             uint64_t value;
 
-            at -= matcher->stride;
-            heads[count] = long_heads[count] = NULL;
-            if ((uint64_t)at + SEED > matcher->old_bytes) {
+            at -= index->stride;
+            heads[count] = NULL;
+            if ((uint64_t)at + SEED > old_bytes) {
                 continue;
             }
-            value = load64(matcher->old + at);
+            value = load64(old + at);
             if (!is_run(value) || at % RUN_STRIDE == 0) {
-                heads[count] = &matcher->heads[hash(matcher, value)];
+                heads[count] = &index->heads[hash(index->bits, value)];
                 FETCH(heads[count]);
             }
-            if ((uint64_t)at + LONG_SEED <= matcher->old_bytes) {
-                long_heads[count] = &matcher->long_heads[hash(matcher, mix_long(matcher->old + at))];
-                FETCH(long_heads[count]);
-            }
         }
-        for (index = 0; index < count; index++) {
-            uint32_t place = start - (uint32_t)(index + 1) * matcher->stride;
+        for (number = 0; number < count; number++) {
+            uint32_t place = start - (uint32_t)(number + 1) * index->stride;
 
-            matcher->previous[place / matcher->stride] = NOWHERE;
-            if (heads[index] != NULL) {
-                matcher->previous[place / matcher->stride] = *heads[index];
-                *heads[index] = place;
-            }
-            if (long_heads[index] != NULL) {
-                *long_heads[index] = place;
+            index->previous[place / index->stride] = NOWHERE;
+            if (heads[number] != NULL) {
+                index->previous[place / index->stride] = *heads[number];
+                *heads[number] = place;
             }
         }
     }
-    return 0;
+}
+
+static void fill_long_heads(struct index *index)
+{
+    const uint8_t *old = index->old.buf;
+    uint32_t old_bytes = (uint32_t)index->old.len, at;
+
+    memset(index->long_heads, 0xFF, sizeof(uint32_t) << index->bits);
+    for (at = index->places * index->stride; at > 0;) {
+        uint32_t *heads[BATCH], start = at;
+        int count, number;
+
+        for (count = 0; count < BATCH && at > 0; count++) {
+            at -= index->stride;
+            heads[count] = NULL;
+            if ((uint64_t)at + LONG_SEED <= old_bytes) {
+                heads[count] = &index->long_heads[hash(index->bits, mix_long(old + at))];
+                FETCH(heads[count]);
+            }
+        }
+        for (number = 0; number < count; number++) {
+            if (heads[number] != NULL) {
+                *heads[number] = start - (uint32_t)(number + 1) * index->stride;
+            }
+        }
+    }
 }
 
 static void fetch_seed(const struct matcher *matcher, uint32_t at)
 {
     if ((uint64_t)at + LONG_SEED <= matcher->new_bytes) {
-        FETCH(&matcher->heads[hash(matcher, load64(matcher->new + at))]);
-        FETCH(&matcher->long_heads[hash(matcher, mix_long(matcher->new + at))]);
+        FETCH(&matcher->heads[hash(matcher->bits, load64(matcher->new + at))]);
+        FETCH(&matcher->long_heads[hash(matcher->bits, mix_long(matcher->new + at))]);
     }
 }
 
@@ -249,12 +283,12 @@ static int find_seeds(const struct matcher *matcher, uint32_t at, uint32_t *foun
         found[count++] = at; /* the same place: fill and tables that did not move */
     }
     if ((uint64_t)at + LONG_SEED <= matcher->new_bytes) {
-        place = matcher->long_heads[hash(matcher, mix_long(matcher->new + at))];
+        place = matcher->long_heads[hash(matcher->bits, mix_long(matcher->new + at))];
         if (place != NOWHERE && memcmp(matcher->old + place, matcher->new + at, LONG_SEED) == 0) {
             found[count++] = place;
         }
     }
-    for (place = matcher->heads[hash(matcher, value)]; place != NOWHERE && tries > 0 && count < CANDIDATES; tries--) {
+    for (place = matcher->heads[hash(matcher->bits, value)]; place != NOWHERE && tries > 0 && count < CANDIDATES; tries--) {
         if (load64(matcher->old + place) == value) {
             found[count++] = place;
         }
@@ -486,17 +520,18 @@ static int skip_equal(struct matcher *matcher, int best, uint32_t *place)
     return 0;
 }
 
-static int walk(struct matcher *matcher)
+/* Walk through the new image from byte `at` to before byte `end`, which is a multiple of `RARELY` or the end of the image. */
+static int walk(struct matcher *matcher, uint32_t at, uint32_t end)
 {
-    uint32_t at = 0, sparse = matcher->costs.sparse;
+    uint32_t sparse = matcher->costs.sparse;
 
     matcher->active[0].diagonal = NO_DIAGONAL;
-    matcher->active[0].node = add_node(matcher, NO_DIAGONAL, 0, -1);
+    matcher->active[0].node = add_node(matcher, NO_DIAGONAL, at, -1);
     matcher->count = 1;
     if (matcher->active[0].node < 0) {
         return -1;
     }
-    while (at < matcher->new_bytes) {
+    while (at < end) {
         int best = prune(matcher, cheapest(matcher));
         struct active *active = matcher->active;
         uint32_t interval = best == 0 ? sparse : active[best].run < GOOD_RUN ? OFTEN * sparse : RARELY, next = at;
@@ -519,11 +554,11 @@ static int walk(struct matcher *matcher)
             next++;
         }
         at = next;
-        if (at % SETTLE == 0 && settle(matcher, at) < 0) {
+        if (at % SETTLE == 0 && at < end && settle(matcher, at) < 0) {
             return -1;
         }
     }
-    return settle(matcher, matcher->new_bytes);
+    return settle(matcher, end);
 }
 
 /* Extend a segment backwards over bytes that belong to none, as far as that pays. */
@@ -601,45 +636,188 @@ static void polish(struct matcher *matcher)
     }
 }
 
+static const char INDEX_NAME[] = "packager.diff._match.index";
+
+static void free_index(PyObject *capsule)
+{
+    struct index *index = PyCapsule_GetPointer(capsule, INDEX_NAME);
+
+    if (index != NULL) {
+        free(index->heads);
+        free(index->long_heads);
+        free(index->previous);
+        PyBuffer_Release(&index->old);
+        free(index);
+    }
+}
+
+static PyObject *make_index(PyObject *module, PyObject *arguments)
+{
+    struct index *index = calloc(1, sizeof *index);
+    PyObject *capsule;
+
+    (void)module;
+    if (index == NULL) {
+        return PyErr_NoMemory();
+    }
+    if (!PyArg_ParseTuple(arguments, "y*:make_index", &index->old)) {
+        free(index);
+        return NULL;
+    }
+    capsule = PyCapsule_New(index, INDEX_NAME, free_index);
+    if (capsule == NULL) {
+        PyBuffer_Release(&index->old);
+        free(index);
+        return NULL;
+    }
+    if (index->old.len >= (Py_ssize_t)NOWHERE) {
+        PyErr_SetString(PyExc_ValueError, "make_index: images of 4 GiB and more are not supported");
+    } else if (make_tables(index) < 0) {
+        PyErr_NoMemory();
+    } else {
+        return capsule;
+    }
+    Py_DECREF(capsule);
+    return NULL;
+}
+
+static PyObject *fill(PyObject *module, PyObject *arguments)
+{
+    PyObject *capsule;
+    struct index *index;
+    int is_long;
+
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "Op:fill", &capsule, &is_long)) {
+        return NULL;
+    }
+    index = PyCapsule_GetPointer(capsule, INDEX_NAME);
+    if (index == NULL) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    if (is_long) {
+        fill_long_heads(index);
+    } else {
+        fill_heads(index);
+    }
+    Py_END_ALLOW_THREADS
+    index->filled |= is_long ? 2 : 1;
+    return Py_NewRef(Py_None);
+}
+
+/* Put images, index and costs into a matcher; returns -1 with an error set. */
+static int prepare(struct matcher *matcher, PyObject *capsule, const Py_buffer *new, const struct costs *costs)
+{
+    const struct index *index = PyCapsule_GetPointer(capsule, INDEX_NAME);
+
+    memset(matcher, 0, sizeof *matcher);
+    if (index == NULL) {
+        return -1;
+    }
+    if (index->filled != 3) {
+        PyErr_SetString(PyExc_ValueError, "index: both of its tables must be filled first");
+        return -1;
+    }
+    if (costs->sparse < 1 || costs->sparse > MAX_SPARSE) {
+        PyErr_Format(PyExc_ValueError, "match: found sparse %u, expected 1 to %d", costs->sparse, (int)MAX_SPARSE);
+        return -1;
+    }
+    if (new->len >= (Py_ssize_t)NOWHERE) {
+        PyErr_SetString(PyExc_ValueError, "match: images of 4 GiB and more are not supported");
+        return -1;
+    }
+    matcher->old = index->old.buf;
+    matcher->old_bytes = (uint32_t)index->old.len;
+    matcher->new = new->buf;
+    matcher->new_bytes = (uint32_t)new->len;
+    matcher->costs = *costs;
+    matcher->stride = index->stride;
+    matcher->bits = index->bits;
+    matcher->heads = index->heads;
+    matcher->long_heads = index->long_heads;
+    matcher->previous = index->previous;
+    return 0;
+}
+
+static PyObject *as_triples(const struct matcher *matcher)
+{
+    return PyBytes_FromStringAndSize((const char *)matcher->segments, (Py_ssize_t)(matcher->segment_count * sizeof *matcher->segments));
+}
+
 static PyObject *match(PyObject *module, PyObject *arguments)
 {
     struct matcher matcher;
-    Py_buffer old, new;
-    PyObject *result = NULL;
-    int failed;
+    struct costs costs;
+    Py_buffer new;
+    PyObject *capsule, *result = NULL;
+    unsigned int first, end;
 
     (void)module;
-    memset(&matcher, 0, sizeof matcher);
-    if (!PyArg_ParseTuple(arguments, "y*y*IIIIII:match", &old, &new, &matcher.costs.mismatch, &matcher.costs.literal,
-                          &matcher.costs.change, &matcher.costs.leave, &matcher.costs.chain, &matcher.costs.sparse)) {
+    if (!PyArg_ParseTuple(arguments, "Oy*II(IIIIII):match", &capsule, &new, &first, &end, &costs.mismatch, &costs.literal, &costs.change,
+                          &costs.leave, &costs.chain, &costs.sparse)) {
         return NULL;
     }
-    if (matcher.costs.sparse < 1 || matcher.costs.sparse > MAX_SPARSE) {
-        PyErr_Format(PyExc_ValueError, "match: found sparse %u, expected 1 to %d", matcher.costs.sparse, (int)MAX_SPARSE);
-    } else if (old.len >= (Py_ssize_t)NOWHERE || new.len >= (Py_ssize_t)NOWHERE) {
-        PyErr_SetString(PyExc_ValueError, "match: images of 4 GiB and more are not supported");
-    } else {
-        matcher.old = old.buf;
-        matcher.new = new.buf;
-        matcher.old_bytes = (uint32_t)old.len;
-        matcher.new_bytes = (uint32_t)new.len;
+    if (prepare(&matcher, capsule, &new, &costs) == 0) {
+        if (end > matcher.new_bytes || first > end || (end < matcher.new_bytes && end % RARELY != 0)) {
+            PyErr_Format(PyExc_ValueError, "match: found the part from %u to %u, expected one within the image that ends at a multiple of %d",
+                         first, end, (int)RARELY);
+        } else {
+            int failed;
+
+            Py_BEGIN_ALLOW_THREADS
+            failed = walk(&matcher, first, end) < 0;
+            Py_END_ALLOW_THREADS
+            result = failed ? PyErr_NoMemory() : as_triples(&matcher);
+        }
+    }
+    free(matcher.nodes);
+    free(matcher.segments);
+    PyBuffer_Release(&new);
+    return result;
+}
+
+static PyObject *finish(PyObject *module, PyObject *arguments)
+{
+    struct matcher matcher;
+    struct costs costs;
+    Py_buffer new, found;
+    PyObject *capsule, *result = NULL;
+
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "Oy*y*(IIIIII):finish", &capsule, &new, &found, &costs.mismatch, &costs.literal, &costs.change,
+                          &costs.leave, &costs.chain, &costs.sparse)) {
+        return NULL;
+    }
+    if (prepare(&matcher, capsule, &new, &costs) == 0) {
+        const uint8_t *triple = found.buf;
+        size_t count = (size_t)found.len / sizeof(struct segment), index;
+        uint64_t done = 0;
+        int failed = 0, bad = 0;
+
         Py_BEGIN_ALLOW_THREADS
-        failed = build_index(&matcher) < 0 || walk(&matcher) < 0;
-        if (!failed) {
+        for (index = 0; index < count && !failed && !bad; index++, triple += sizeof(struct segment)) {
+            struct segment segment;
+
+            memcpy(&segment, triple, sizeof segment);
+            bad = segment.new_offset < done || segment.length > matcher.new_bytes || segment.new_offset > matcher.new_bytes - segment.length
+                  || segment.length > matcher.old_bytes || segment.old_offset > matcher.old_bytes - segment.length;
+            failed = !bad && add_segment(&matcher, segment.new_offset, segment.old_offset, segment.length) < 0;
+            done = segment.new_offset + segment.length;
+        }
+        if (!failed && !bad) {
             polish(&matcher);
         }
         Py_END_ALLOW_THREADS
-        result = failed ? PyErr_NoMemory()
-                        : PyBytes_FromStringAndSize((const char *)matcher.segments,
-                                                    (Py_ssize_t)(matcher.segment_count * sizeof *matcher.segments));
+        if (bad) {
+            PyErr_SetString(PyExc_ValueError, "finish: expected ascending segments within both images");
+        } else {
+            result = failed ? PyErr_NoMemory() : as_triples(&matcher);
+        }
     }
-    free(matcher.heads);
-    free(matcher.long_heads);
-    free(matcher.previous);
-    free(matcher.nodes);
     free(matcher.segments);
-    PyBuffer_Release(&old);
     PyBuffer_Release(&new);
+    PyBuffer_Release(&found);
     return result;
 }
 
@@ -760,11 +938,22 @@ static PyObject *sparse_units(PyObject *module, PyObject *arguments)
 PyDoc_STRVAR(sparse_units_doc, "sparse_units(made, wanted, cuts, unit, /)\n--\n\n"
                                "Return gaps and values. Cuts are pairs of 64-bit integers inside the blocks, ascending.");
 
-PyDoc_STRVAR(match_doc, "match(old, new, mismatch, literal, change, leave, chain, sparse, /)\n--\n\n"
-                        "Return segments as triples of 64-bit integers: new offset, old offset, length.");
+PyDoc_STRVAR(make_index_doc, "make_index(old, /)\n--\n\nReturn an empty index of an old image.");
+
+PyDoc_STRVAR(fill_doc, "fill(index, is_long, /)\n--\n\nFill the index's table of short or of long seeds; both may be filled at once.");
+
+PyDoc_STRVAR(match_doc, "match(index, new, first, end, costs, /)\n--\n\n"
+                        "Align bytes `first` to before `end` of the new image. Return segments as triples of 64-bit integers: new offset,\n"
+                        "old offset, length. Costs are those of `packager.diff.matcher.Costs`, in its order.");
+
+PyDoc_STRVAR(finish_doc, "finish(index, new, segments, costs, /)\n--\n\n"
+                         "Join the segments of all parts, move borders to where most bytes are equal, and return them.");
 
 static PyMethodDef methods[] = {
+    {"make_index", make_index, METH_VARARGS, make_index_doc},
+    {"fill", fill, METH_VARARGS, fill_doc},
     {"match", match, METH_VARARGS, match_doc},
+    {"finish", finish, METH_VARARGS, finish_doc},
     {"sparse_units", sparse_units, METH_VARARGS, sparse_units_doc},
     {"missed_in_pages", ota_missed_in_pages, METH_VARARGS, ota_missed_in_pages_doc},
     {"learn_values", ota_learn_values, METH_VARARGS, ota_learn_values_doc},

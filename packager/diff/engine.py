@@ -4,13 +4,15 @@ import json
 import struct
 from array import array
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from packager.diff import bsdiff, matcher, zstd
-from packager.diff.matcher import Costs
-from packager.diff.prediction import Mode, Prediction, make_context, predict
+from packager.diff.candidates import Effort, Workers, best_candidate
+from packager.diff.matcher import Costs, Index
+from packager.diff.prediction import Mode, Prediction, make_context
 from packager.diff.sizing import coded_bytes
 from packager.diff.values import predict_values
 from packager.vehicle.instructions import Group, InstructionSet
@@ -20,15 +22,15 @@ MIN_EFFORT: Final = 1
 DEFAULT_EFFORT: Final = 5
 MAX_EFFORT: Final = 9
 ROUNDS_TWICE_FROM: Final = 7
-COARSER_COSTS: Final = ((18, 120), (24, 160), (16, 80))
+COARSER_COSTS: Final = ((16, 80),)
 """Costs of a mismatch and of a change of diagonal that are tried besides: fewer, longer segments suit images that differ much, and
 databases; the best of all is 1 to 8 % shorter than the usual one."""
 VALUES_PAY_FROM: Final = 1.01
 """A value map must make the bundle shorter by this factor: the estimate is not more exact."""
 THOROUGH_FROM: Final = 3
 """Below this effort seeds are looked for half as often, and no value map is tried, which takes a third of the time."""
-VALUE_ROUNDS: Final = 2
-"""A kernel: 648 kB of type numbers became 385 kB with one alignment in label space, 364 kB with two."""
+DEFAULT_THREADS: Final = 2
+"""Each holds an index of the old image or a window of zstd: memory grows with them."""
 _TRIPLE: Final = struct.Struct("<QQQ")
 
 
@@ -56,7 +58,14 @@ NO_ALIGNMENT: Final = Alignment(())
 """Of a full bundle."""
 
 
-def align(old: bytes, new: bytes, engine: Engine = Engine.MATCH, effort: int = DEFAULT_EFFORT) -> Alignment:
+def align(
+    old: bytes,
+    new: bytes,
+    engine: Engine = Engine.MATCH,
+    effort: int = DEFAULT_EFFORT,
+    predicts: bool = True,
+    threads: int = DEFAULT_THREADS,
+) -> Alignment:
     """Align `new` with `old` and find out what can be predicted.
 
     Args:
@@ -64,22 +73,28 @@ def align(old: bytes, new: bytes, engine: Engine = Engine.MATCH, effort: int = D
         new: The new image.
         engine: Which one; without a compiler at installation bsdiff stands in for the matcher.
         effort: 1 (fast) to 9 (small).
+        predicts: Whether the ECU can decode predictions.
+        threads: How many share the work; the result does not depend on it.
     """
     if engine is Engine.BSDIFF or not matcher.is_compiled():
         return Alignment(bsdiff.segments(old, new))
+    quick = Costs(chain=4, sparse=2)
     costs = Costs(chain=4 if effort < DEFAULT_EFFORT else 16, sparse=2 if effort < THOROUGH_FROM else 1)
-    segments = matcher.segments(old, new, costs)
-    rounds = 2 if effort >= ROUNDS_TWICE_FROM else 1
     coarser = [replace(costs, mismatch=mismatch, change=change) for mismatch, change in COARSER_COSTS]
-    found = predict(old, new, segments, [costs, *coarser] if effort >= DEFAULT_EFFORT else [costs], rounds)
-    if effort < THOROUGH_FROM:
-        return Alignment(segments, found[0][1])
-    sizes = [coded_bytes(prediction, old, new) for _, prediction in found]
-    best_costs, best = found[sizes.index(min(sizes))]
-    valued = predict_values(old, new, best, best_costs, VALUE_ROUNDS if effort >= DEFAULT_EFFORT else 1)
-    if valued is not None and coded_bytes(valued, old, new) * VALUES_PAY_FROM < min(sizes):
-        best = valued
-    return Alignment(segments if best_costs is costs else best.segments, best)
+    tried = Effort(
+        quick, [costs, *coarser] if effort >= DEFAULT_EFFORT else [costs], 2 if effort >= ROUNDS_TWICE_FROM else 1
+    )
+    with ThreadPoolExecutor(threads) as steps, ThreadPoolExecutor(threads) as rounds:
+        if not predicts:
+            return Alignment(Index(old, steps).segments(new, costs))
+        best = best_candidate(old, new, tried, Workers(steps, rounds))
+        prediction = best.prediction
+        if effort >= THOROUGH_FROM:
+            each = [quick, best.costs] if effort >= DEFAULT_EFFORT else [best.costs]
+            valued = predict_values(old, new, prediction, each, steps)
+            if valued is not None and coded_bytes(valued, old, new) * VALUES_PAY_FROM < best.coded_bytes:
+                prediction = valued
+    return Alignment(best.prediction.segments if best.first is None else best.first, prediction)
 
 
 def level_of(effort: int) -> int:

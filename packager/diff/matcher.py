@@ -3,7 +3,9 @@
 import struct
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import astuple, dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Final
 
@@ -11,7 +13,7 @@ from packager.diff import bsdiff
 from packager.diff.alignment import MIN_SEGMENT_BYTES
 from packager.vehicle.segments import Segment
 
-INTERFACE: Final = 1
+INTERFACE: Final = 2
 """Grows with every change of what the compiled functions take, return or do; `_match.c` states the one it was compiled for."""
 PROBLEM = ""
 """Why a matcher that was compiled is not in use; empty if it is, or if no compiler was there at installation."""
@@ -29,6 +31,8 @@ else:
         PROBLEM = f"the compiled matcher has interface {found_interface}, expected {INTERFACE}; compile it again with make setup"
 
 MAX_IMAGE_BYTES: Final = (1 << 32) - 2
+PART_BYTES: Final = 1 << 19
+"""New images are aligned in parts of this length, each from its start on alone, so that threads can share the work."""
 _TRIPLE: Final = struct.Struct("=QQQ")
 
 
@@ -58,17 +62,40 @@ def is_compiled() -> bool:
     return _COMPILED
 
 
-def segments(old: bytes, new: bytes, costs: Costs) -> list[Segment]:
-    """Align `new` with `old`.
+class Index:
+    """The seeds of an old image: serves any number of alignments, at the same time, too."""
 
-    Returns:
-        Segments by ascending new offset, without overlap; bytes within may differ.
-    """
-    if not _COMPILED or max(len(old), len(new)) > MAX_IMAGE_BYTES:
-        return bsdiff.segments(old, new)
-    raw = _match.match(old, new, costs.mismatch, costs.literal, costs.change, costs.leave, costs.chain, costs.sparse)
-    found = (Segment(*fields) for fields in _TRIPLE.iter_unpack(raw))
-    return [segment for segment in found if segment.length_bytes >= MIN_SEGMENT_BYTES]
+    def __init__(self, old: bytes, pool: Executor) -> None:
+        """Make it.
+
+        Args:
+            old: The old image.
+            pool: Where the work is done; results do not depend on it. Nothing of it may wait for this.
+        """
+        self._old = old
+        self._pool = pool
+        self._index = None
+        if _COMPILED and len(old) <= MAX_IMAGE_BYTES:
+            self._index = _match.make_index(old)
+            list(pool.map(partial(_match.fill, self._index), (False, True)))
+
+    def segments(self, new: bytes, costs: Costs) -> list[Segment]:
+        """Align `new` with the old image, in parts of `PART_BYTES`.
+
+        Returns:
+            Segments by ascending new offset, without overlap; bytes within may differ.
+        """
+        if self._index is None or len(new) > MAX_IMAGE_BYTES:
+            return bsdiff.segments(self._old, new)
+        starts = range(0, max(len(new), 1), PART_BYTES)
+        numbers = astuple(costs)
+        parts = [
+            self._pool.submit(_match.match, self._index, new, start, min(start + PART_BYTES, len(new)), numbers)
+            for start in starts
+        ]
+        raw = _match.finish(self._index, new, b"".join(part.result() for part in parts), numbers)
+        found = (Segment(*fields) for fields in _TRIPLE.iter_unpack(raw))
+        return [segment for segment in found if segment.length_bytes >= MIN_SEGMENT_BYTES]
 
 
 def learn_values(

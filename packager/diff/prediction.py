@@ -1,18 +1,16 @@
-"""Finds out what can be predicted: instruction set, pointers and their base, page by page; and aligns the images in label space.
+"""Finds out what can be predicted: instruction set, pointers and their base, page by page. All choices are made by counting equal bytes.
 
-After a first alignment both images are rewritten so that every reference holds the address of its target in the *new* image; there, code
-that only moved is equal, and the second alignment follows it further. All choices are made by counting equal bytes.
+`packager.diff.candidates` aligns the images with what is found here.
 """
 
 from array import array
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from packager.diff import matcher
 from packager.diff.detection import ALWAYS, find_base, has_cell_lists, likely_sets
-from packager.diff.matcher import Costs
 from packager.vehicle import kernel
 from packager.vehicle._pure_predict import Context, Kind
 from packager.vehicle.instructions import TABLES, X86_PREFIXES, Group, InstructionSet
@@ -28,12 +26,10 @@ LIKELY_SETS: Final = 2
 LEAST_SHARE: Final = 32
 """A group must predict at least this part of what the groups before it do."""
 REMATCHED_BYTES: Final = 4 << 20
-"""Up to this size the modes that may pay are all tried with an alignment of their own."""
+"""Up to this size the modes that may pay are tried with alignments of their own."""
 PAGE_GAIN_BYTES: Final = 4
 WHOLE_PAYS_FROM: Final = 4
 """The whole new image becomes labels at once if the pieces are at least this part of it: pieces are many."""
-THREADS: Final = 2
-"""The matcher leaves the interpreter to others while it works."""
 _POINTERS: Final = Group.ABSOLUTE32 | Group.ABSOLUTE64
 
 
@@ -75,63 +71,6 @@ class Prediction:
         )
 
 
-def predict(
-    old: bytes, new: bytes, segments: Sequence[Segment], costs: Sequence[Costs], rounds: int = 1
-) -> list[tuple[Costs, Prediction]]:
-    """Choose what to predict.
-
-    Args:
-        old: The old image.
-        new: The new image.
-        segments: A first alignment, with the first costs.
-        costs: Of the alignments in label space. Of long images only the first is tried if
-            anything is predicted, and three if nothing is, or only pages of a database.
-        rounds: How often they are made.
-
-    Returns:
-        What is predicted with the alignment that follows from each of the costs, and these.
-    """
-    modes = _likely_modes(old, new, segments)
-    is_large = len(new) > REMATCHED_BYTES
-    tried = modes[:1] if is_large else modes
-    others = () if is_large and CELLS not in modes else costs[1:3] if is_large else costs[1:]
-    with ThreadPoolExecutor(THREADS) as pool:
-        jobs = [pool.submit(_rematch, old, new, segments, mode, costs[0]) for mode in tried]
-        other_jobs = [pool.submit(_rematch, old, new, segments, mode, each) for mode in modes[:1] for each in others]
-        found = [(NOTHING, segments), *((mode, job.result()) for mode, job in zip(tried, jobs, strict=True))]
-        mode, first = min(found, key=lambda item: _path_cost(old, new, item[1], item[0], costs[0]))
-        if not modes or mode != modes[0]:
-            others = costs[1:3] if is_large else costs[1:]
-            other_jobs = [pool.submit(_rematch, old, new, first, mode, each) for each in others]
-        aligned = [(costs[0], first), *zip(others, (job.result() for job in other_jobs), strict=True)]
-    for _ in range(1, rounds if mode is not NOTHING else 0):
-        aligned = [(each, _rematch(old, new, segments, mode, each)) for each, segments in aligned]
-    return [(each, with_pages(old, new, segments, (mode, NOTHING))) for each, segments in aligned]
-
-
-def _rematch(old: bytes, new: bytes, segments: Sequence[Segment], mode: Mode, costs: Costs) -> list[Segment]:
-    """Align in label space."""
-    if mode is NOTHING:
-        return matcher.segments(old, new, costs)
-    labelled_old, labelled_new = bytearray(old), bytearray(new)
-    everywhere = make_context([mode], bytes(page_count(max(len(old), len(new)))), old, new, segments)
-    kernel.label_source(everywhere, labelled_old, array("Q", (0, len(old), 0)))
-    kernel.label_block(everywhere, Kind.LABEL, labelled_new, 0)
-    return matcher.segments(bytes(labelled_old), bytes(labelled_new), costs)
-
-
-def _path_cost(old: bytes, new: bytes, segments: Sequence[Segment], mode: Mode, costs: Costs) -> int:
-    """Return what the matcher's path costs with the addresses that follow from it."""
-    return path_cost(make_context([mode], bytes(page_count(len(new))), old, new, segments), old, new, segments, costs)
-
-
-def path_cost(context: Context, old: bytes, new: bytes, segments: Sequence[Segment], costs: Costs) -> int:
-    """Return what the matcher's path costs in label space."""
-    covered = sum(segment.length_bytes for segment in segments)
-    differing = covered - _count_equal(context, old, new, segments)
-    return differing * costs.mismatch + (len(new) - covered) * costs.literal + len(segments) * costs.change
-
-
 def make_context(
     modes: Sequence[Mode],
     pages: bytes,
@@ -156,7 +95,7 @@ def make_context(
     )
 
 
-def _likely_modes(old: bytes, new: bytes, segments: Sequence[Segment]) -> list[Mode]:
+def likely_modes(old: bytes, new: bytes, segments: Sequence[Segment]) -> list[Mode]:
     """Return modes that may pay, the likeliest first: of a sample, they predict most bytes.
 
     Before the images are aligned in label space that says little of images that differ much; so several are tried where that is cheap.
@@ -167,7 +106,7 @@ def _likely_modes(old: bytes, new: bytes, segments: Sequence[Segment]) -> list[M
     pages = bytes(page_count(len(new)))
 
     def equal(mode: Mode) -> int:
-        return _count_equal(make_context([mode], pages, old, new, segments), old, new, sample)
+        return count_equal(make_context([mode], pages, old, new, segments), old, new, sample)
 
     nothing = equal(NOTHING)
     pointers = []
@@ -226,7 +165,7 @@ def _sample(segments: Sequence[Segment]) -> list[Segment]:
     return chosen
 
 
-def _count_equal(context: Context, old: bytes, new: bytes, pieces: Sequence[Segment]) -> int:
+def count_equal(context: Context, old: bytes, new: bytes, pieces: Sequence[Segment]) -> int:
     """Count the bytes of the pieces that are predicted."""
     made, wanted = label_pieces(context, old, new, pieces)
     return len(made) - _differing(made, wanted)
@@ -262,10 +201,10 @@ def _differing(first: memoryview, second: memoryview) -> int:
 
 
 def with_pages(
-    old: bytes, new: bytes, segments: Sequence[Segment], modes: Sequence[Mode], values: Values = NO_VALUES
+    old: bytes, new: bytes, segments: Sequence[Segment], modes: Sequence[Mode], pool: Executor, values: Values = NO_VALUES
 ) -> Prediction:
     """Give each page the best of some modes, and leave out those that no page has."""
-    chosen = choose_pages(old, new, segments, modes, values)
+    chosen = choose_pages(old, new, segments, modes, pool, values)
     used = sorted(set(chosen))
     pages = chosen.translate(bytes(used.index(number) if number in used else 0 for number in range(256)))
     made = tuple(modes[number] for number in used)
@@ -275,14 +214,15 @@ def with_pages(
 
 
 def choose_pages(
-    old: bytes, new: bytes, segments: Sequence[Segment], modes: Sequence[Mode], values: Values = NO_VALUES
+    old: bytes, new: bytes, segments: Sequence[Segment], modes: Sequence[Mode], pool: Executor, values: Values = NO_VALUES
 ) -> bytes:
     """Return for each page which of the modes predicts most of it; the first one unless another is clearly better."""
     count = page_count(len(new))
-    missed = [
-        missed_in_pages(make_context([mode], bytes(count), old, new, segments, values), old, new, segments)
-        for mode in modes
-    ]
+
+    def missed_with(mode: Mode) -> "array[int]":
+        return missed_in_pages(make_context([mode], bytes(count), old, new, segments, values), old, new, segments)
+
+    missed = list(pool.map(missed_with, modes))
     return bytes(
         min(range(len(modes)), key=lambda number: counts[number] + (PAGE_GAIN_BYTES if number else 0))
         for counts in zip(*missed, strict=True)

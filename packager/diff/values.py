@@ -6,11 +6,12 @@ what it becomes, so the head says it: the value map. It is learnt from an alignm
 
 from array import array
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Final
 
 from packager.diff import matcher
-from packager.diff.matcher import Costs
+from packager.diff.matcher import Costs, Index
 from packager.diff.prediction import (
     NOTHING,
     Mode,
@@ -41,15 +42,17 @@ STRAY_SHARE: Final = 100
 MARGIN_BYTES: Final = 1 << 18
 
 
-def predict_values(old: bytes, new: bytes, plain: Prediction, costs: Costs, rounds: int) -> Prediction | None:
+def predict_values(
+    old: bytes, new: bytes, plain: Prediction, costs: Sequence[Costs], pool: Executor
+) -> Prediction | None:
     """Learn a value map and align again with it.
 
     Args:
         old: The old image.
         new: The new image.
         plain: What is predicted without.
-        costs: Of the alignment.
-        rounds: How often to align again.
+        costs: Of the alignments that follow from each other.
+        pool: Where they are made.
 
     Returns:
         None where there is nothing to learn.
@@ -60,15 +63,15 @@ def predict_values(old: bytes, new: bytes, plain: Prediction, costs: Costs, roun
     modes = (mode, NOTHING, *valued)
     segments = plain.segments
     pages = bytes(missed >= POOR_PAGE_BYTES for missed in missed_in_pages(plain.context, old, new, segments))
-    for _ in range(rounds):
+    for each in costs:
         values = _learn(old, new, segments, pages)
-        chosen = choose_pages(old, new, segments, modes, values)
+        chosen = choose_pages(old, new, segments, modes, pool, values)
         pages = bytes(number >= 2 for number in chosen)
         if not any(pages):
             return None
-        segments = _align_again(old, new, segments, modes, chosen, values, costs)
+        segments = _align_again(old, new, segments, modes, chosen, values, each, pool)
     values = _learn(old, new, segments, pages)
-    found = with_pages(old, new, segments, modes, values)
+    found = with_pages(old, new, segments, modes, pool, values)
     return found if found.context.old_values else None
 
 
@@ -85,6 +88,7 @@ def _align_again(
     pages: bytes,
     values: Values,
     costs: Costs,
+    pool: Executor,
 ) -> list[Segment]:
     """Align in label space where pages have values; outside all stays as it is."""
     context = make_context(modes, pages, old, new, segments, values)
@@ -101,7 +105,7 @@ def _align_again(
         labelled_new, labelled_old = bytearray(new[first:last]), bytearray(old[old_first:old_last])
         kernel.label_block(context, Kind.LABEL, labelled_new, first)
         kernel.label_source(old_context, labelled_old, array("Q", (old_first, len(labelled_old), old_first)))
-        found = matcher.segments(bytes(labelled_old), bytes(labelled_new), costs)
+        found = Index(bytes(labelled_old), pool).segments(bytes(labelled_new), costs)
         made += _between(segments, done, first)
         made += (Segment(first + new_at, old_first + old_at, length) for new_at, old_at, length in found)
         done = last
