@@ -27,7 +27,7 @@ from packager.bundle.inplace import Range, arrange, without
 from packager.bundle.predicted_forms import labels_form, predicted_form
 from packager.bundle.writer import CodedBlock, Identity, WrittenBundle, write_bundle
 from packager.diff import zstd
-from packager.diff.engine import Alignment
+from packager.diff.engine import DEFAULT_THREADS, Alignment
 from packager.diff.prediction import Prediction
 from packager.model.errors import BudgetError
 from packager.vehicle.identity import Digest, ImageId
@@ -54,7 +54,6 @@ WINDOW_PAYS_FROM: Final = 2
 the segments make of it; beyond, they were shorter by 2 % at most."""
 RIVAL_LEVEL: Final = 12
 """They are made at this level first, in a tenth of the time, and at the full one only where they win at this one."""
-DEFAULT_THREADS: Final = 2
 FormMaker: TypeAlias = Callable[[Place, Means], CodedBlock | None]
 _WITHOUT_SEGMENTS: Final = ("raw", "compressed+zstd", "compressed+lzma", "window+zstd")
 

@@ -55,7 +55,8 @@ def diff(
     output = Output(as_json)
     profile = DEFAULT_PROFILE if profile_file is None else read_profile_file(profile_file)
     old_data, new_data = _read_image(old), _read_image(new)
-    alignment = align(old_data, new_data, Engine(engine), effort)
+    predicts = profile.predictors and profile.spare_slot
+    alignment = align(old_data, new_data, Engine(engine), effort, predicts=predicts)
     encoded = encode(old_data, new_data, alignment, profile, Label(), level_of(effort))
     with tempfile.TemporaryDirectory(prefix="packager-") as scratch:
         candidate = Path(scratch) / "bundle"

@@ -63,6 +63,7 @@ def align(
     new: bytes,
     engine: Engine = Engine.MATCH,
     effort: int = DEFAULT_EFFORT,
+    *,
     predicts: bool = True,
     threads: int = DEFAULT_THREADS,
 ) -> Alignment:

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import astuple, dataclass
 from functools import partial
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Final
 
 from packager.diff import bsdiff
@@ -32,7 +33,7 @@ else:
 
 MAX_IMAGE_BYTES: Final = (1 << 32) - 2
 PART_BYTES: Final = 1 << 19
-"""New images are aligned in parts of this length, each from its start on alone, so that threads can share the work."""
+"""New images are aligned in parts of this length, the last one longer, each alone from its start on, so that threads can share the work."""
 _TRIPLE: Final = struct.Struct("=QQQ")
 
 
@@ -87,11 +88,10 @@ class Index:
         """
         if self._index is None or len(new) > MAX_IMAGE_BYTES:
             return bsdiff.segments(self._old, new)
-        starts = range(0, max(len(new), 1), PART_BYTES)
+        cuts = [*(PART_BYTES * number for number in range(max(len(new) // PART_BYTES, 1))), len(new)]
         numbers = astuple(costs)
         parts = [
-            self._pool.submit(_match.match, self._index, new, start, min(start + PART_BYTES, len(new)), numbers)
-            for start in starts
+            self._pool.submit(_match.match, self._index, new, start, end, numbers) for start, end in pairwise(cuts)
         ]
         raw = _match.finish(self._index, new, b"".join(part.result() for part in parts), numbers)
         found = (Segment(*fields) for fields in _TRIPLE.iter_unpack(raw))

@@ -201,7 +201,12 @@ def _differing(first: memoryview, second: memoryview) -> int:
 
 
 def with_pages(
-    old: bytes, new: bytes, segments: Sequence[Segment], modes: Sequence[Mode], pool: Executor, values: Values = NO_VALUES
+    old: bytes,
+    new: bytes,
+    segments: Sequence[Segment],
+    modes: Sequence[Mode],
+    pool: Executor,
+    values: Values = NO_VALUES,
 ) -> Prediction:
     """Give each page the best of some modes, and leave out those that no page has."""
     chosen = choose_pages(old, new, segments, modes, pool, values)
@@ -214,7 +219,12 @@ def with_pages(
 
 
 def choose_pages(
-    old: bytes, new: bytes, segments: Sequence[Segment], modes: Sequence[Mode], pool: Executor, values: Values = NO_VALUES
+    old: bytes,
+    new: bytes,
+    segments: Sequence[Segment],
+    modes: Sequence[Mode],
+    pool: Executor,
+    values: Values = NO_VALUES,
 ) -> bytes:
     """Return for each page which of the modes predicts most of it; the first one unless another is clearly better."""
     count = page_count(len(new))

@@ -22,6 +22,8 @@ from packager.vehicle.errors import VehicleError
 from packager.vehicle.head import SignedHead
 from packager.vehicle.identity import ImageId
 
+THREADS_PER_JOB: Final = 1
+"""Jobs run in as many processes as there are cores: more threads would only stand in their way, and take memory."""
 _STATUS: Final = Path("/proc/self/status")
 _CLEAR_REFS: Final = Path("/proc/self/clear_refs")
 
@@ -51,7 +53,11 @@ def align(job: Job, directory: Path, effort: int) -> AlignmentFile:
     """
     assert job.old is not None  # noqa: S101 - only delta jobs are aligned
     done = _measure()
-    data = engine.dump(engine.align(load(job.old), load(job.new), effort=effort))
+    profile = job.ecu.profile
+    predicts = profile.predictors and profile.spare_slot
+    data = engine.dump(
+        engine.align(load(job.old), load(job.new), effort=effort, predicts=predicts, threads=THREADS_PER_JOB)
+    )
     return AlignmentFile(job, *_write(directory, job, ".segments", data), done())
 
 
@@ -70,7 +76,7 @@ def pack(item: tuple[Job, AlignmentFile | None], directory: Path, effort: int) -
     if old is not None and file_of_alignment is not None:
         alignment = _read_alignment(file_of_alignment, old, new)
     label = Label(job.ecu.release_counter, job.new.source.version, (job.ecu.hardware_id,))
-    encoded = encode(old, new, alignment, job.ecu.profile, label, engine.level_of(effort))
+    encoded = encode(old, new, alignment, job.ecu.profile, label, engine.level_of(effort), THREADS_PER_JOB)
     file, bundle = _write(directory, job, ".bundle", encoded.written.data)
     head = ImageId.of(encoded.written.data[: encoded.written.head_bytes])
     forms = tuple(encoded.blocks_by_form.items())

@@ -4,6 +4,7 @@ import importlib.util
 import random
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -13,11 +14,16 @@ from hypothesis import strategies as st
 import packager.diff
 from packager.diff import bsdiff, matcher
 from packager.diff.alignment import MIN_SEGMENT_BYTES
-from packager.diff.matcher import Costs, segments
+from packager.diff.matcher import PART_BYTES, Costs, Index
 from packager.vehicle.segments import Segment
 
 pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="no compiled matcher here")
 COSTS = Costs()
+
+
+def segments(old: bytes, new: bytes, costs: Costs, threads: int = 1) -> list[Segment]:
+    with ThreadPoolExecutor(threads) as pool:
+        return Index(old, pool).segments(new, costs)
 
 
 def check(found: Sequence[Segment], old: bytes, new: bytes) -> None:
@@ -188,11 +194,62 @@ def test_a_stale_one_is_noticed(monkeypatch: pytest.MonkeyPatch, found: int | No
 @pytest.mark.parametrize("sparse", [0, 17])
 def test_refuses_looks_for_seeds_too_often_or_too_rarely(sparse: int) -> None:
     with pytest.raises(ValueError, match=f"found sparse {sparse}, expected 1 to 16"):
-        matcher.segments(bytes(64), bytes(64), Costs(sparse=sparse))
+        segments(bytes(64), bytes(64), Costs(sparse=sparse))
 
 
 @pytest.mark.parametrize("sparse", [1, 16])
 def test_finds_a_long_match_however_rarely_it_looks(sparse: int) -> None:
     image = random.Random(5).randbytes(4096)
-    found = matcher.segments(image, image[1024:], Costs(sparse=sparse))
+    found = segments(image, image[1024:], Costs(sparse=sparse))
     assert [tuple(segment) for segment in found] == [(0, 1024, 3072)]
+
+
+def test_threads_change_nothing() -> None:
+    old = noise(21, 3 * PART_BYTES)
+    new = old[5000 : 2 * PART_BYTES] + noise(22, 777) + old[: PART_BYTES + 12345]
+    found = segments(old, new, COSTS)
+    assert covered(found) > len(new) - 1000
+    assert all(segments(old, new, COSTS, threads) == found for threads in (2, 3))
+
+
+def test_one_index_serves_all() -> None:
+    old = noise(23, 50_000)
+    new = old[:20_000] + noise(24, 100) + old[10_000:]
+    coarse = Costs(mismatch=24, change=160)
+    with ThreadPoolExecutor(2) as pool, ThreadPoolExecutor(2) as callers:
+        index = Index(old, pool)
+        found = list(callers.map(index.segments, (new, old), (coarse, COSTS)))
+    assert found == [segments(old, new, coarse), segments(old, old, COSTS)]
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1, PART_BYTES - 1])
+def test_a_part_that_follows_the_old_image_goes_on_where_the_one_before_ends(more: int) -> None:
+    old = noise(25, 2 * PART_BYTES + more)
+    assert segments(old, old, COSTS) == [Segment(0, 0, len(old))]
+
+
+def test_an_index_must_be_filled_first() -> None:
+    index = packager.diff._match.make_index(bytes(100))
+    packager.diff._match.fill(index, True)
+    with pytest.raises(ValueError, match="both of its tables"):
+        packager.diff._match.match(index, bytes(100), 0, 100, (12, 7, 56, 8, 16, 1))
+
+
+@pytest.mark.parametrize(("first", "end"), [(0, 1001), (900, 899), (0, 127), (1001, 1001)])
+def test_a_part_is_within_the_image(first: int, end: int) -> None:
+    index = packager.diff._match.make_index(bytes(1000))
+    for is_long in (False, True):
+        packager.diff._match.fill(index, is_long)
+    packager.diff._match.match(index, bytes(1000), 0, 128, (12, 7, 56, 8, 16, 1))
+    with pytest.raises(ValueError, match=f"found the part from {first} to {end}"):
+        packager.diff._match.match(index, bytes(1000), first, end, (12, 7, 56, 8, 16, 1))
+
+
+@pytest.mark.parametrize("triple", [(0, 0, 101), (90, 0, 11), (0, 95, 6), (1 << 63, 0, 1 << 63)])
+def test_segments_that_leave_the_images_are_refused(triple: tuple[int, int, int]) -> None:
+    index = packager.diff._match.make_index(bytes(100))
+    for is_long in (False, True):
+        packager.diff._match.fill(index, is_long)
+    raw = b"".join(number.to_bytes(8, sys.byteorder) for number in triple)
+    with pytest.raises(ValueError, match="within both images"):
+        packager.diff._match.finish(index, bytes(100), raw, (12, 7, 56, 8, 16, 1))

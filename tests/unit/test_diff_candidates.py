@@ -1,0 +1,45 @@
+"""Modes and costs are chosen the same way however many threads share the work."""
+
+import random
+
+import pytest
+
+from packager.bundle.encoder import Label, encode
+from packager.diff import matcher
+from packager.diff.engine import align, dump
+from packager.vehicle.profile import DEFAULT_PROFILE
+from tests.predicted_bundles import firmware
+from tests.sample_bundles import noise
+
+pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="the matcher is not compiled")
+
+
+def edited(data: bytes, seed: int) -> bytes:
+    chance = random.Random(seed)
+    made = bytearray(data)
+    for _ in range(200):
+        made[chance.randrange(len(made))] = chance.randrange(256)
+    return bytes(made[:9000] + noise(seed, 500) + made[9000:])
+
+
+@pytest.mark.parametrize("kind", ["thumb2", "words", "noise"])
+@pytest.mark.parametrize("effort", [1, 5, 7])
+def test_threads_change_nothing(kind: str, effort: int) -> None:
+    if kind == "thumb2":
+        old, new = firmware("thumb2")
+    else:
+        old = noise(3, 700_000) if kind == "noise" else b"".join((i * 7).to_bytes(4, "little") for i in range(60_000))
+        new = edited(old, 4)
+    alone = align(old, new, effort=effort, threads=1)
+    bundle = encode(old, new, alone, DEFAULT_PROFILE, Label(), threads=1).written.data
+    for threads in (2, 3):
+        shared = align(old, new, effort=effort, threads=threads)
+        assert dump(shared) == dump(alone)
+        assert encode(old, new, shared, DEFAULT_PROFILE, Label(), threads=threads).written.data == bundle
+
+
+def test_an_ecu_without_predictors_gets_an_alignment_of_the_images_themselves() -> None:
+    old, new = firmware("thumb2")
+    alignment = align(old, new, predicts=False)
+    assert alignment.prediction is None
+    assert alignment.segments
