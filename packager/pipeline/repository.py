@@ -16,7 +16,7 @@ from packager.pipeline.vouched import check_vouched
 from packager.repo.authority import Authority
 from packager.repo.ceremony import read_root
 from packager.repo.contents import TARGETS, read_contents
-from packager.repo.in_force import InForce, delegated_names, read_in_force
+from packager.repo.in_force import METADATA, TIMESTAMP_NAME, InForce, delegated_names, read_in_force
 from packager.repo.lifetimes import lifetimes
 from packager.repo.online import Online, renew_online
 from packager.repo.proposal import propose
@@ -49,9 +49,17 @@ class Place:
         """Read what is served.
 
         Raises:
-            RepositoryError: It does not hold.
+            RepositoryError: It does not hold, or the timestamp is gone: one that began again at version 1 would be refused by every car.
         """
-        return read_in_force(self.directory, self.anchor)
+        found = read_in_force(self.directory, self.anchor)
+        metadata = self.directory / METADATA
+        # A first publication that was killed left snapshots and no timestamp, too; but then what was to be published is still staged.
+        if found.timestamp is None and any(metadata.glob("*.snapshot.json")) and not read_staged(self.directory):
+            raise RepositoryError(
+                f"{metadata / TIMESTAMP_NAME}: is missing, expected it beside the snapshots",
+                hint="restore it from a backup; nothing may be signed without it",
+            )
+        return found
 
 
 def propose_changes(
