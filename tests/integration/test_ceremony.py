@@ -66,7 +66,7 @@ def walk(place: Path, script: str, url: str) -> tuple[int, str]:
     ) as process:
         os.close(there)
         listener.start()
-        code = process.wait(timeout=300)
+        code = process.wait(timeout=900)
     listener.join(timeout=10)
     os.close(here)
     return code, b"".join(shown).decode()
