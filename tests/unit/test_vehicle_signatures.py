@@ -1,6 +1,7 @@
 """Kinds of keys: a threshold over any of them counts, and a key counts once in whatever form it is listed."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -162,3 +163,20 @@ def test_five_of_eight_of_the_largest_keys_fit(count: int, accepted: bool) -> No
     else:
         with pytest.raises(UntrustedError, match="signed by 4 different keys"):
             trust.read_root(data)
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [str.upper, lambda text: f" {text}", lambda text: f"{text}\n", lambda text: f"{text[:2]} {text[2:]}", lambda _: ""],
+    ids=["upper", "space", "newline", "spaced", "empty"],
+)
+def test_a_signature_has_one_spelling(spell: Callable[[str], str]) -> None:
+    """Python reads all of these as the same bytes (or none), other readers don't: two cars would see two repositories."""
+    signer, other = signer_of("ed25519"), signer_of("ed25519", 1)
+    data = signed(root_of(keys_of(signer, other), 2), signer, other)
+    assert trust.read_root(data).version == 1
+    document = json.loads(data)
+    entry = next(entry for entry in document["signatures"] if entry["keyid"] == signer.public_key.keyid)
+    entry["sig"] = spell(entry["sig"])
+    with pytest.raises(UntrustedError, match="signed by 1 different keys"):
+        trust.read_root(json.dumps(document).encode())
