@@ -310,5 +310,37 @@ def btree() -> Sample:
     return predicted("predicted-btree", old, bytes(new), modes, segments, flags, pages=b"\0\0\0\1\0")
 
 
+@cache
+def tables() -> Sample:
+    """Return a table of distances, one of records little-endian and one big-endian, over several pages; pieces are cut within records."""
+    old = code(7, InstructionSet.DISTANCES, 5000) + code(8, InstructionSet.RECORDS, 9000)
+    old += code(9, InstructionSet.RECORDS, 6000)[::-1]
+    modes = [
+        Mode(InstructionSet.DISTANCES, Group.CALLS, 1 << 12),
+        Mode(InstructionSet.RECORDS, Group.CALLS, 12),
+        Mode(InstructionSet.RECORDS, Group.CONDITIONAL, 12),
+    ]
+    pages = b"\0\1\1\2\2"
+    segments = [
+        Segment(0, 0, 1200),
+        Segment(1212, 1200, 6000),
+        Segment(7215, 7200, 3333),
+        Segment(10_560, 10_539, 9000),
+    ]
+    new = bytearray(noise(7, 19_566))
+    context = make_context(modes, pages, old, bytes(new), segments)
+    _pure_predict.label_block(context, Kind.LABEL, new, 0)
+    for new_offset, old_offset, length in segments:
+        piece = bytearray(old[old_offset : old_offset + length])
+        _pure_predict.label_source(context, piece, array("Q", (new_offset, length, old_offset)))
+        new[new_offset : new_offset + length] = piece
+    _pure_predict.label_block(context, Kind.UNLABEL, new, 0)
+    for at in range(333, len(new), 777):
+        new[at] ^= 0x11
+    flags = [UNIT_4, UNIT_1 | LITERALS_KNOW_SOURCE]
+    return predicted("predicted-tables", old, bytes(new), modes, segments, flags, pages=pages)
+
+
 def predicted_samples() -> list[Sample]:
-    return [thumb2(), aarch64(), arm32(), riscv(), x86(), pointers(), numbers(), labels(), mixed(), btree(), adaptive()]
+    made = [thumb2(), aarch64(), arm32(), riscv(), x86(), pointers(), numbers(), labels(), mixed(), btree()]
+    return [*made, adaptive(), tables()]

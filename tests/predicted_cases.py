@@ -29,6 +29,8 @@ def code(seed: int, instruction_set: InstructionSet, count: int) -> bytes:
     """Return bytes that mostly match the rows of an instruction set; registers are few, so that pairs are found."""
     chance = random.Random(seed)
     made = bytearray()
+    if instruction_set in (InstructionSet.DISTANCES, InstructionSet.RECORDS):
+        return table(chance, instruction_set, count)
     if instruction_set is InstructionSet.BTREE:
         while len(made) < count:
             made += btree_page(chance)
@@ -59,6 +61,20 @@ def code(seed: int, instruction_set: InstructionSet, count: int) -> bytes:
     return bytes(made[:count])
 
 
+def table(chance: random.Random, instruction_set: InstructionSet, count: int) -> bytes:
+    """Return records of 12 bytes: two distances to somewhere near and a flag, or numbers that grow; now and then one has noise in it."""
+    made, grown = bytearray(), chance.getrandbits(20)
+    while len(made) < count:
+        grown += chance.randint(0, 300)
+        words = [grown, grown // 7, chance.getrandbits(4)]
+        if instruction_set is InstructionSet.DISTANCES:
+            words = [chance.randint(-9000, 9000), chance.randint(-9000, 9000), chance.getrandbits(12)]
+        if chance.random() < 0.1:
+            words[chance.randrange(3)] = chance.getrandbits(32)
+        made += b"".join((word & 0xFFFFFFFF).to_bytes(4, "little") for word in words)
+    return bytes(made[:count])
+
+
 def btree_page(chance: random.Random) -> bytes:
     """Return a page of a database whose cells stand one behind the other, at its end; now and then one that only looks like it."""
     page = bytearray(chance.randbytes(PAGE))
@@ -81,7 +97,7 @@ def contexts(draw: st.DrawFn) -> Context:
             st.tuples(
                 st.sampled_from(InstructionSet),
                 st.one_of(st.just(int(ALL_GROUPS)), st.integers(0, ALL_GROUPS)),
-                st.sampled_from((0, 0x08000000, (1 << 63) - 1)),
+                st.sampled_from((0, 1, 9, 12, 255, 256, 1 << 12, 0x08000000, (1 << 63) - 1)),
             ),
             min_size=1,
             max_size=4,

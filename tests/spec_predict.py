@@ -3,7 +3,7 @@
 CALLS, CONDITIONAL, PAIRS, SHORT, ABSOLUTE32, ABSOLUTE64, LITERALS, VALUES = (1 << bit for bit in range(8))
 PAGE = 4096
 M32, M64 = (1 << 32) - 1, (1 << 64) - 1
-X86, BTREE = 5, 6
+X86, BTREE, DISTANCES, RECORDS = 5, 6, 7, 8
 
 # mask, value, bytes, group, form, field bits from the field's bit 0 up, scale, bias of the origin, alignment of the origin
 TABLES = {
@@ -123,6 +123,12 @@ def rewrite(rules, how, data, new, old=0):
         if groups:
             walk = stretch.bytes if instructions == X86 else stretch.halves if instructions in (1, 4) else stretch.words
             walk = stretch.pages if instructions == BTREE else walk
+            walk = stretch.distances if instructions == DISTANCES else walk
+            if instructions == RECORDS:
+                walk = stretch.records
+                while end < len(data) and rules.pages[page : page + 1] == rules.pages[page + 1 : page + 2]:
+                    page += 1
+                    end = min((page + 1) * PAGE - new, len(data))
             i = walk(i, end, instructions, groups, base)
         i = max(i, end)
 
@@ -181,6 +187,42 @@ class Stretch:
                 self.guessed_cells(i + within % 2, within + within % 2)
             i += PAGE - within
         return i
+
+    def distances(self, i, end, instructions, groups, least):
+        image = self.rules.old if self.how == "old" else self.rules.new
+
+        def leads(number, place):
+            distance = two(number, 32)
+            return abs(distance) >= least and place < image and 0 <= place + distance < image
+
+        while (self.origin + i) % 4:
+            i += 1
+        while i < end and i + 4 <= len(self.data) and groups & CALLS and self.rules.new <= 1 << 30:
+            place, number = self.origin + i, self.u(i, 4)
+            if self.how == "old" and leads(number, place):
+                self.set(i, 4, self.rules.map(place + two(number, 32)) + (1 << 31))
+            elif self.how == "undo":
+                if leads(number - place - (1 << 31), place):
+                    self.set(i, 4, number - place - (1 << 31))
+                elif leads(number, place):
+                    self.set(i, 4, number + place + (1 << 31))
+            i += 4
+        return i
+
+    def records(self, i, end, instructions, groups, length):
+        numbers = list(range(i, end)) if groups & CALLS else list(range(end - 1, i - 1, -1))
+        if not 1 <= length <= 255 or not groups & (CALLS | CONDITIONAL):
+            return end
+        before, carry = list(self.data), 0
+        for index, at in enumerate(numbers):
+            other = numbers[index - length] if index >= length else None
+            if self.how == "undo":
+                total = self.data[at] + carry + (self.data[other] if other is not None else 0)
+                self.data[at], carry = total % 256, total // 256
+            else:
+                total = before[at] - carry - (before[other] if other is not None else 0)
+                self.data[at], carry = total % 256, int(total < 0)
+        return end
 
     def cell(self, at, value=None):
         if value is not None:

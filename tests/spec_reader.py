@@ -366,7 +366,7 @@ def read_predictors(section, caps, segments):
         raise SpecIncompatibleError("version of the predictors")
     need(1 <= count <= 16, "number of modes")
     modes = [(data.number(1), data.number(1), data.signed() % (1 << 64)) for _ in range(count)]
-    if any(instructions > 6 for instructions, _, _ in modes):
+    if any(instructions > 8 for instructions, _, _ in modes):
         raise SpecIncompatibleError("instruction set or group")
     length = -(-caps.new[0] // 4096)
     pages = read_column(data, length, caps) if count > 1 else bytes(length)

@@ -17,6 +17,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "tables.h"
 #include "values.h"
 
 #include <stdint.h>
@@ -956,6 +957,7 @@ static PyMethodDef methods[] = {
     {"finish", finish, METH_VARARGS, finish_doc},
     {"sparse_units", sparse_units, METH_VARARGS, sparse_units_doc},
     {"missed_in_pages", ota_missed_in_pages, METH_VARARGS, ota_missed_in_pages_doc},
+    {"measure_tables", ota_measure_tables, METH_VARARGS, ota_measure_tables_doc},
     {"learn_values", ota_learn_values, METH_VARARGS, ota_learn_values_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -30,7 +30,7 @@ def likely_sets(image: bytes) -> list[InstructionSet]:
     samples = [(start, image[start : start + DENSITY_BYTES]) for start in range(0, len(image), step)]
     scores = []
     for instruction_set in TABLES:
-        if instruction_set in (InstructionSet.NONE, InstructionSet.BTREE):
+        if instruction_set is not InstructionSet.X86 and not TABLES[instruction_set]:
             continue
         hits = sum(_count_calls(instruction_set, at, data, len(image)) for at, data in samples)
         places = sum(len(data) for _, data in samples) / STEP_BYTES[instruction_set]

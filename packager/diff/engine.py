@@ -14,6 +14,7 @@ from packager.diff.candidates import Effort, Workers, best_candidate
 from packager.diff.matcher import Costs, Index
 from packager.diff.prediction import Mode, Prediction, make_context
 from packager.diff.sizing import coded_bytes
+from packager.diff.tables import predict_tables
 from packager.diff.values import predict_values
 from packager.vehicle.instructions import Group, InstructionSet
 from packager.vehicle.segments import Segment
@@ -91,9 +92,13 @@ def align(
         best = best_candidate(old, new, tried, Workers(steps, rounds))
         prediction = best.prediction
         if effort >= THOROUGH_FROM:
+            least = best.coded_bytes
+            tables = predict_tables(old, new, prediction, best.costs, steps)
+            if tables is not None and (size := coded_bytes(tables, old, new)) < least:
+                prediction, least = tables, size
             each = [quick, best.costs] if effort >= DEFAULT_EFFORT else [best.costs]
             valued = predict_values(old, new, prediction, each, steps)
-            if valued is not None and coded_bytes(valued, old, new) * VALUES_PAY_FROM < best.coded_bytes:
+            if valued is not None and coded_bytes(valued, old, new) * VALUES_PAY_FROM < least:
                 prediction = valued
     return Alignment(best.prediction.segments if best.first is None else best.first, prediction)
 

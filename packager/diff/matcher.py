@@ -135,6 +135,21 @@ def missed_in_pages(
     return array("I", _match.missed_in_pages(made, wanted, triples, pages))
 
 
+def measure_tables(image: bytes, wanted: bytes, least: int) -> "array[int]":
+    """Measure how much pages look like tables; only where `is_compiled`.
+
+    Args:
+        image: The image.
+        wanted: Per page, whether it is measured.
+        least: Which distances count.
+
+    Returns:
+        Three numbers per page, zeros if it is not wanted or not whole: how many of its words lead into the image from their own place; the
+        length of records, plus 256 if their numbers are big-endian; how many bytes are as those one record before.
+    """
+    return array("H", _match.measure_tables(image, wanted, least))
+
+
 def sparse_units(made: bytes, wanted: bytes, cuts: "array[int]", unit: int) -> tuple[bytes, bytes]:
     """Return gaps and values of the units that differ; only where `is_compiled`. See `packager.bundle.predicted_forms.sparse_units`."""
     return _match.sparse_units(made, wanted, cuts, unit)

@@ -42,6 +42,9 @@ class Mode:
     base: int
 
 
+WITHIN_IMAGE: Final = (InstructionSet.BTREE, InstructionSet.RECORDS)
+"""What is predicted without the address map."""
+TABLE_SETS: Final = (InstructionSet.DISTANCES, InstructionSet.RECORDS)
 NOTHING: Final = Mode(InstructionSet.NONE, Group(0), 0)
 CELLS: Final = Mode(InstructionSet.BTREE, Group.CALLS, 0)
 Values: TypeAlias = tuple["array[int]", "array[int]"]
@@ -66,9 +69,7 @@ class Prediction:
     @property
     def follows_addresses(self) -> bool:
         """Whether anything is predicted through the address map, so that it must hold also what no block reads."""
-        return any(
-            mode.groups & ~Group.VALUES and mode.instruction_set is not InstructionSet.BTREE for mode in self.modes
-        )
+        return any(mode.groups & ~Group.VALUES and mode.instruction_set not in WITHIN_IMAGE for mode in self.modes)
 
 
 def make_context(
@@ -209,7 +210,18 @@ def with_pages(
     values: Values = NO_VALUES,
 ) -> Prediction:
     """Give each page the best of some modes, and leave out those that no page has."""
-    chosen = choose_pages(old, new, segments, modes, pool, values)
+    return with_chosen(old, new, segments, modes, choose_pages(old, new, segments, modes, pool, values), values)
+
+
+def with_chosen(
+    old: bytes,
+    new: bytes,
+    segments: Sequence[Segment],
+    modes: Sequence[Mode],
+    chosen: bytes,
+    values: Values = NO_VALUES,
+) -> Prediction:
+    """Give each page its mode, and leave out those that no page has."""
     used = sorted(set(chosen))
     pages = chosen.translate(bytes(used.index(number) if number in used else 0 for number in range(256)))
     made = tuple(modes[number] for number in used)

@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from typing import Final, Literal
 
 from packager.vehicle.errors import CorruptError
 from packager.vehicle.instructions import (
@@ -29,6 +29,10 @@ PAGE_BYTES: Final = 1 << PAGE_LOG2
 INNER_PAGES: Final = (2, 5)
 LEAF_PAGES: Final = (10, 13)
 """First byte of a b-tree page of an index and of a table (SQLite file format, 1.6)."""
+MAX_DISTANCES_BYTES: Final = 1 << 30
+"""In longer images distances and targets could not be told apart."""
+MAX_RECORD_BYTES: Final = 255
+_UPPER: Final = 1 << 31
 _WORD: Final = (1 << 32) - 1
 _LONG: Final = (1 << 64) - 1
 
@@ -120,6 +124,13 @@ def _label(context: Context, kind: int, data: memoryview, new_at: int, old_at: i
             at = piece.scan_x86(groups, context.bases[mode], at, end)
         elif instruction_set == InstructionSet.BTREE:
             at = piece.scan_cells(groups, at, end)
+        elif instruction_set == InstructionSet.DISTANCES:
+            at = piece.scan_distances(groups, context.bases[mode], at, end)
+        elif instruction_set == InstructionSet.RECORDS:
+            while end < len(data) and page + 1 < len(context.pages) and context.pages[page + 1] == mode:
+                end = min(end + PAGE_BYTES, len(data))
+                page += 1
+            at = piece.scan_records(groups, context.bases[mode], at, end)
         elif STEP_BYTES[InstructionSet(instruction_set)] == 2:
             at = piece.scan_halves(instruction_set, groups, context.bases[mode], at, end)
         else:
@@ -235,6 +246,48 @@ class _Piece:
 
     def _store_place(self, at: int, value: int) -> None:
         self.data[at : at + 2] = (value & 0xFFFF).to_bytes(2, "big")
+
+    def scan_distances(self, groups: int, least: int, at: int, end: int) -> int:
+        """Rewrite distances of 4 bytes from their own place.
+
+        Targets stand in the upper half of the numbers, where no distance is in so short an image; what was there takes the distance's
+        place: doing it twice is doing nothing.
+        """
+        context = self.context
+        if not groups & Group.CALLS or context.new_bytes > MAX_DISTANCES_BYTES:
+            return end
+        at += -(self.at + at) & 3
+        while at < end and len(self.data) - at >= 4:
+            place, word = (self.at + at) & _LONG, self.load(at, 4)
+            back = (word - place - _UPPER) & _WORD
+            if self.kind == Kind.LABEL_OLD:
+                if _is_far(word, place, least, context.old_bytes):
+                    self.store(at, 4, context.map((place + _extend(word, 32)) & _LONG) + _UPPER)
+            elif _is_far(word, place, least, context.new_bytes):
+                self.store(at, 4, word + place + _UPPER)
+            elif _is_far(back, place, least, context.new_bytes):
+                self.store(at, 4, back)
+            at += 4
+        return max(at, end)
+
+    def scan_records(self, groups: int, record_bytes: int, at: int, end: int) -> int:
+        """Rewrite records of one length: all bytes are one number, from which the same is subtracted, moved by a record.
+
+        Little-endian the record before is subtracted, big-endian the one behind.
+        """
+        if 0 < record_bytes <= MAX_RECORD_BYTES and groups & (Group.CALLS | Group.CONDITIONAL):
+            order: Literal["little", "big"] = "little" if groups & Group.CALLS else "big"
+            bits = 8 * (end - at)
+            number = int.from_bytes(self.data[at:end], order)
+            if self.kind == Kind.UNLABEL:
+                shift = 8 * record_bytes
+                while shift < bits:  # 1 / (1 - x) = (1 + x) (1 + x^2) (1 + x^4) ...
+                    number = (number + (number << shift)) & ((1 << bits) - 1)
+                    shift *= 2
+            else:
+                number = (number - (number << 8 * record_bytes)) & ((1 << bits) - 1)
+            self.data[at:end] = number.to_bytes(end - at, order)
+        return end
 
     def _rewrite_row(self, row: Instruction, word: int, at: int, end: int) -> None:
         if row.form is Form.PAIR:
@@ -361,6 +414,12 @@ class _Piece:
         if 0 <= target < size:
             return target
         return value - size if size - after <= value < size else word
+
+
+def _is_far(word: int, place: int, least: int, image_bytes: int) -> bool:
+    """Tell whether a word is a distance to another place of the image, and not a short one: those are taken for lengths and flags."""
+    distance = _extend(word, 32)
+    return abs(distance) >= least and place < image_bytes and 0 <= place + distance < image_bytes
 
 
 def target_of(row: Instruction, word: int, address: int) -> int:

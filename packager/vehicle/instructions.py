@@ -23,6 +23,10 @@ class InstructionSet(IntEnum):
     X86 = 5
     BTREE = 6
     """Not instructions but pages of a database (SQLite file format, 1.6): where the cells of a page are."""
+    DISTANCES = 7
+    """Tables of 4-byte distances from their own place: exports, exceptions, jump labels, unwind tables."""
+    RECORDS = 8
+    """Tables of records of one length whose fields grow slowly: symbols, relocations, an index."""
 
 
 class Group(IntFlag):
@@ -175,6 +179,8 @@ TABLES: Final[dict[InstructionSet, tuple[Instruction, ...]]] = {
     # x86: the mask covers the bytes before a 32-bit displacement; see `X86_PREFIXES`.
     InstructionSet.X86: (),
     InstructionSet.BTREE: (),
+    InstructionSet.DISTANCES: (),
+    InstructionSet.RECORDS: (),
 }
 
 
@@ -206,6 +212,8 @@ STEP_BYTES: Final = {
     InstructionSet.RISCV: 2,
     InstructionSet.X86: 1,
     InstructionSet.BTREE: 2,
+    InstructionSet.DISTANCES: 4,
+    InstructionSet.RECORDS: 1,
 }
 """Alignment of instructions."""
 KEY_BITS: Final = {

@@ -35,7 +35,7 @@ struct table {
 static const uint8_t no_candidates[2][256] = {{0}};
 static const struct table tables[OTA_SETS] = {
     {NULL, 0, no_candidates, 0, 0}, TABLE(thumb2, 1, 3), TABLE(arm32, 3, 0), TABLE(aarch64, 3, 0), TABLE(riscv, 0, 1),
-    {NULL, 0, ota_x86_candidates, 0, 1}, {NULL, 0, no_candidates, 0, 0},
+    {NULL, 0, ota_x86_candidates, 0, 1}, {NULL, 0, no_candidates, 0, 0}, {NULL, 0, no_candidates, 0, 0}, {NULL, 0, no_candidates, 0, 0},
 };
 
 static uint32_t load16(const uint8_t *from)
@@ -810,6 +810,77 @@ static size_t scan_cells(const struct piece *piece, size_t at, size_t end)
     return at < end ? end : at;
 }
 
+/* Whether `word` is a distance from `place` to another place of the image, and not a short one: those are taken for lengths and flags. */
+static int is_far(uint32_t word, uint64_t place, uint64_t least, uint64_t image_bytes)
+{
+    uint64_t distance = extend(word, 32);
+
+    return (distance >> 63 ? 0 - distance : distance) >= least && place < image_bytes && place + distance < image_bytes;
+}
+
+/* Distances of 4 bytes from their own place. Targets stand in the upper half of the numbers, where no distance is in so short an image; what
+ * was there takes the distance's place: doing it twice is doing nothing. */
+static size_t scan_distances(const struct piece *piece, size_t at, size_t end)
+{
+    const struct ota_mode *mode = piece->mode;
+    const struct ota_predictors *predictors = piece->predictors;
+    const uint32_t upper = (uint32_t)1 << 31;
+
+    if (!(mode->groups & OTA_CALLS) || predictors->new_bytes > (uint64_t)1 << 30) {
+        return end;
+    }
+    for (at += (size_t)(-(piece->at + at) & 3); at < end && piece->count - at >= 4; at += 4) {
+        uint64_t place = piece->at + at;
+        uint32_t word = load32(piece->bytes + at), back = word - (uint32_t)place - upper;
+
+        if (piece->kind == OTA_LABEL_OLD) {
+            if (is_far(word, place, mode->base, predictors->old_bytes)) {
+                store32(piece->bytes + at, (uint32_t)map_offset(predictors, place + extend(word, 32)) + upper);
+            }
+        } else if (is_far(word, place, mode->base, predictors->new_bytes)) {
+            store32(piece->bytes + at, word + (uint32_t)place + upper);
+        } else if (is_far(back, place, mode->base, predictors->new_bytes)) {
+            store32(piece->bytes + at, back);
+        }
+    }
+    return at < end ? end : at;
+}
+
+/* Records of one length: all bytes from `at` to `end` are one number, from which the same is subtracted, moved by a record. Little-endian the
+ * record before is subtracted, big-endian the one behind. */
+static size_t scan_records(const struct piece *piece, size_t at, size_t end)
+{
+    const struct ota_mode *mode = piece->mode;
+    uint8_t record[OTA_MAX_RECORD_BYTES] = {0}; /* the bytes that the next ones are compared with */
+    size_t index, slot = 0;
+    int borrow = 0;
+
+    if (mode->base == 0 || mode->base > OTA_MAX_RECORD_BYTES || !(mode->groups & (OTA_CALLS | OTA_CONDITIONAL))) {
+        return end;
+    }
+    for (index = at; index < end; index++) {
+        uint8_t *byte = piece->bytes + (mode->groups & OTA_CALLS ? index : end - 1 - (index - at));
+        uint8_t label = (uint8_t)(*byte - record[slot] - borrow), whole = (uint8_t)(*byte + record[slot] + borrow);
+        uint8_t value = piece->kind == OTA_UNLABEL ? whole : *byte;
+
+        *byte = piece->kind == OTA_UNLABEL ? whole : label;
+        borrow = (int)value - (int)record[slot] - borrow < 0;
+        record[slot] = value;
+        slot = slot + 1 == mode->base ? 0 : slot + 1;
+    }
+    return end;
+}
+
+/* Return where the run of pages that have the mode of `page` ends; `end` is where that page ends. */
+static size_t run_end(const struct ota_predictors *predictors, uint64_t page, size_t end, size_t count)
+{
+    while (end < count && page + 1 < predictors->page_count && predictors->pages[page + 1] == predictors->pages[page]) {
+        end = count - end > OTA_PAGE_BYTES ? end + OTA_PAGE_BYTES : count;
+        page++;
+    }
+    return end;
+}
+
 /* Take over the mode of a page. */
 static void enter(struct piece *piece, const struct ota_mode *mode)
 {
@@ -872,6 +943,10 @@ static void label(struct piece *piece, uint8_t *bytes, size_t count, uint64_t ne
             at = scan_x86(piece, at, end);
         } else if (mode->set == OTA_BTREE) {
             at = scan_cells(piece, at, end);
+        } else if (mode->set == OTA_DISTANCES) {
+            at = scan_distances(piece, at, end);
+        } else if (mode->set == OTA_RECORDS) {
+            at = scan_records(piece, at, run_end(predictors, page, end, count));
         } else {
             at = scan_words(piece, at, end);
         }

@@ -9,9 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { OTA_PAGE_LOG2 = 12, OTA_PAGE_BYTES = 1 << OTA_PAGE_LOG2, OTA_MAX_SLICES = 8, OTA_MAX_LABELS = 4, OTA_LOOK_AHEAD = 16, OTA_PAIR_LOOK_AHEAD = 4 };
+enum { OTA_PAGE_LOG2 = 12, OTA_PAGE_BYTES = 1 << OTA_PAGE_LOG2, OTA_MAX_SLICES = 8, OTA_MAX_LABELS = 4, OTA_LOOK_AHEAD = 16, OTA_PAIR_LOOK_AHEAD = 4,
+       OTA_MAX_RECORD_BYTES = 255 };
 
-enum ota_set { OTA_NONE, OTA_THUMB2, OTA_ARM32, OTA_AARCH64, OTA_RISCV, OTA_X86, OTA_BTREE, OTA_SETS };
+enum ota_set { OTA_NONE, OTA_THUMB2, OTA_ARM32, OTA_AARCH64, OTA_RISCV, OTA_X86, OTA_BTREE, OTA_DISTANCES, OTA_RECORDS, OTA_SETS };
 
 enum {
     OTA_CALLS = 1,
@@ -53,7 +54,7 @@ struct ota_prefix {
 /* What is predicted in a page. */
 struct ota_mode {
     uint8_t set, groups;
-    uint64_t base; /* address of the image's first byte, for absolute pointers */
+    uint64_t base; /* address of the image's first byte, for absolute pointers; the least distance; the length of a record */
 };
 
 /* Memory in which OTA_LABEL_OLD notes where in the address map and in the value map to look; without it searches both by halving, which takes

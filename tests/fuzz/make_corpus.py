@@ -4,7 +4,7 @@ from pathlib import Path
 
 from packager.vehicle._pure_adaptive import write_adaptive
 from packager.vehicle.identity import ImageId
-from packager.vehicle.instructions import ALL_GROUPS, InstructionSet
+from packager.vehicle.instructions import InstructionSet
 from packager.vehicle.journal import JOURNAL_BYTES, Journal
 from packager.vehicle.profile import Coder
 from packager.vehicle.segments import Segment
@@ -45,7 +45,9 @@ def label_seed(sets: list[InstructionSet], data: bytes, new_at: int, old_at: int
     """Return an input of fuzz_predict.c: pages take turns with the sets, everything from old byte 4096 on moves."""
     pages = bytes(number % len(sets) for number in range(4))
     header = bytes((0, len(sets) - 1, len(pages), 2, 0x55, 0))
-    header += b"".join(bytes((kind, int(ALL_GROUPS))) + bytes(8) for kind in sets) + pages
+    bases = [12 if kind is InstructionSet.RECORDS else 0 for kind in sets]
+    header += b"".join(bytes((kind, 255)) + base.to_bytes(8, "little") for kind, base in zip(sets, bases, strict=True))
+    header += pages
     header += bytes(10) + (4095).to_bytes(2, "little") + (64).to_bytes(8, "little")
     return header + new_at.to_bytes(8, "little") + old_at.to_bytes(8, "little") + data
 

@@ -76,7 +76,7 @@ def test_sixteen_modes_are_the_most() -> None:
     [
         (section(THUMB_CALLS, version=2), IncompatibleError, "version 2, expected 1"),
         (section(THUMB_CALLS, version=0), IncompatibleError, "version 0, expected 1"),
-        (section(b"\x07\x01"), IncompatibleError, "newer reader"),
+        (section(b"\x09\x01"), IncompatibleError, "newer reader"),
         (section(THUMB_CALLS, rest=b"\0"), CorruptError, "left over"),
         (section(THUMB_CALLS, count=2), CorruptError, "predictors"),
         (section(THUMB_CALLS)[:-1], CorruptError, "predictors"),
@@ -416,3 +416,118 @@ def test_what_is_guessed_lies_behind_its_list_and_in_its_page(found: str, made: 
     stretch = bytearray.fromhex(found)
     label_source(cells_context(), stretch, array("Q", (0x100, 4, 0x100)))
     assert stretch == bytearray.fromhex(made)
+
+
+def table_context(mode: tuple[InstructionSet, int, int], pages: bytes = b"\0", image_bytes: int = 1 << 20) -> Context:
+    """Return one in which old bytes from 0x8000 on moved by 0x100."""
+    instruction_set, groups, base = mode
+    return Context(
+        bytes((InstructionSet.NONE, instruction_set)),
+        bytes((0, groups)),
+        array("Q", (0, base)),
+        bytes((page + 1) % 256 for page in pages),
+        array("Q", (0, 0x8000)),
+        array("q", (0, 0x100)),
+        image_bytes,
+        image_bytes,
+    )
+
+
+def distance(value: int) -> bytes:
+    return (value & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def test_a_distance_becomes_its_target_in_the_upper_half() -> None:
+    rules = table_context((InstructionSet.DISTANCES, Group.CALLS, 0x1000))
+    block = bytearray(distance(0x9000) + distance(-0x1000 - 4) + distance(0x9000 - 8))
+    label_block(rules, Kind.LABEL, block, 0x10)
+    assert block == distance(0x80009010) + distance(-0x1004) + distance(0x80009010)
+    label_block(rules, Kind.UNLABEL, block, 0x10)
+    assert block == distance(0x9000) + distance(-0x1004) + distance(0x8FF8)
+    source = bytearray(distance(0x9000) + distance(0x6000))
+    label_source(rules, source, array("Q", (0, 8, 0x10)))
+    assert source == distance(0x80009110) + distance(0x80006014)
+
+
+@pytest.mark.parametrize(
+    ("value", "place", "is_distance"),
+    [
+        (0x1000, 0, True),
+        (0xFFF, 0, False),
+        (-0x1000, 0x1000, True),
+        (-0xFFF, 0x1000, False),
+        (-0x1004, 0x1000, False),
+        ((1 << 20) - 4, 0, True),
+        (1 << 20, 0, False),
+    ],
+)
+def test_only_long_distances_within_the_image_are_labels(value: int, place: int, is_distance: bool) -> None:
+    block = bytearray(distance(value))
+    label_block(table_context((InstructionSet.DISTANCES, Group.CALLS, 0x1000), bytes(256)), Kind.LABEL, block, place)
+    assert (block != distance(value)) == is_distance
+    assert block in (distance(value), distance(value + place + (1 << 31)))
+
+
+def test_what_stood_where_a_target_goes_takes_the_place_of_the_distance() -> None:
+    rules = table_context((InstructionSet.DISTANCES, Group.CALLS, 0x1000))
+    block = bytearray(distance(0x80009010))
+    label_block(rules, Kind.LABEL, block, 0x10)
+    assert block == distance(0x9000)
+    label_block(rules, Kind.UNLABEL, block, 0x10)
+    assert block == distance(0x80009010)
+
+
+@pytest.mark.parametrize(("image_bytes", "labelled"), [(1 << 30, True), ((1 << 30) + 1, False)])
+def test_distances_of_longer_images_are_left(image_bytes: int, labelled: bool) -> None:
+    rules = table_context((InstructionSet.DISTANCES, Group.CALLS, 0x1000), image_bytes=image_bytes)
+    for kind in (Kind.LABEL, Kind.UNLABEL):
+        block = bytearray(distance(0x9000))
+        label_block(rules, kind, block, 0)
+        assert (block != distance(0x9000)) == labelled
+
+
+def test_records_become_the_differences_from_the_one_before() -> None:
+    rules = table_context((InstructionSet.RECORDS, Group.CALLS, 3))
+    block = bytearray.fromhex("ff0007 000108 050106")
+    label_block(rules, Kind.LABEL, block, 0)
+    assert block == bytes.fromhex("ff0007 010001 0500fe")  # 0x080100 - 0x0700ff, 0x060105 - 0x080100
+    label_block(rules, Kind.UNLABEL, block, 0)
+    assert block == bytes.fromhex("ff0007 000108 050106")
+
+
+def test_big_endian_records_become_the_differences_from_the_one_behind() -> None:
+    rules = table_context((InstructionSet.RECORDS, Group.CONDITIONAL, 3))
+    block = bytearray.fromhex("070001 0800ff 090100")
+    label_block(rules, Kind.LABEL, block, 0)
+    assert block == bytes.fromhex("feff01 feffff 090100")  # one less: the borrow of the record behind
+    label_block(rules, Kind.UNLABEL, block, 0)
+    assert block == bytes.fromhex("070001 0800ff 090100")
+
+
+@pytest.mark.parametrize(("length", "touched"), [(0, False), (1, True), (255, True), (256, False)])
+def test_records_have_one_to_255_bytes(length: int, touched: bool) -> None:
+    block = bytearray(b"\1" * 600)
+    label_block(table_context((InstructionSet.RECORDS, Group.CALLS, length)), Kind.LABEL, block, 0)
+    assert (block != b"\1" * 600) == touched
+
+
+@pytest.mark.parametrize("groups", [int(Group.CALLS), int(Group.CONDITIONAL)])
+def test_records_go_on_through_the_pages_of_one_mode(groups: int) -> None:
+    data = bytes(at % 251 for at in range(3 * 4096))
+    whole, cut = bytearray(data), bytearray(data)
+    label_block(table_context((InstructionSet.RECORDS, groups, 7), bytes(3)), Kind.LABEL, whole, 0)
+    label_block(table_context((InstructionSet.RECORDS, groups, 7), bytes((0, 255, 0))), Kind.LABEL, cut, 0)
+    assert whole[5000:5007] != data[5000:5007]
+    assert cut[4096:8192] == data[4096:8192]
+    one_by_one = [bytearray(data[at : at + 4096]) for at in (0, 8192)]
+    for at, page in zip((0, 8192), one_by_one, strict=True):
+        label_block(table_context((InstructionSet.RECORDS, groups, 7), bytes(3)), Kind.LABEL, page, at)
+    assert [cut[:4096], cut[8192:]] == one_by_one
+    assert whole.count(7) > 2 * 4096 or whole.count(248) > 2 * 4096
+
+
+@pytest.mark.parametrize("instruction_set", [InstructionSet.DISTANCES, InstructionSet.RECORDS])
+def test_tables_without_their_group_are_left(instruction_set: InstructionSet) -> None:
+    block = bytearray(distance(0x9000) * 4)
+    label_block(table_context((instruction_set, 0xFC, 4)), Kind.LABEL, block, 0)
+    assert block == distance(0x9000) * 4

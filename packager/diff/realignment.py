@@ -1,0 +1,149 @@
+"""Aligns again, in label space, only where something new is predicted; outside all stays as it is."""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import Final
+
+from packager.diff.matcher import Costs, Index
+from packager.vehicle import kernel
+from packager.vehicle._pure_predict import PAGE_LOG2, Context, Kind
+from packager.vehicle.predictors import page_count
+from packager.vehicle.segments import Segment
+
+MAX_GAP_PAGES: Final = 64
+"""Pages that are further apart are not aligned together."""
+STRAY_SHARE: Final = 100
+"""This part of the bytes on each side does not count for which old bytes are aligned again."""
+MARGIN_BYTES: Final = 1 << 18
+
+
+def follow_pages(context: Context, old_bytes: int) -> bytes:
+    """Return for each page of the old image the mode of the new one where its middle went."""
+    half_page, pages = 1 << PAGE_LOG2 - 1, context.pages
+    places = (context.map((number << PAGE_LOG2) + half_page) >> PAGE_LOG2 for number in range(page_count(old_bytes)))
+    return bytes(pages[place] if place < len(pages) else 0 for place in places)
+
+
+def align_again(
+    old: bytes,
+    new: bytes,
+    segments: Sequence[Segment],
+    context: Context,
+    old_pages: bytes,
+    stretches: Sequence[tuple[int, int]],
+    costs: Costs,
+    pool: Executor,
+) -> list[Segment]:
+    """Align some stretches of the new image in label space.
+
+    Args:
+        old: The old image.
+        new: The new image.
+        segments: The alignment so far.
+        context: Modes, pages of the new image, address map.
+        old_pages: The mode of each page of the old image.
+        stretches: First and last byte of each, at pages.
+        costs: Of the alignment.
+        pool: Where it is made.
+    """
+    old_context = replace(context, pages=old_pages)
+    made: list[Segment] = []
+    done = 0
+    for first, last in stretches:
+        inside = list(between(segments, first, last))
+        if not inside:
+            continue
+        old_first, old_last = old_range(inside, len(old))
+        labelled_new, labelled_old = bytearray(new[first:last]), bytearray(old[old_first:old_last])
+        kernel.label_block(context, Kind.LABEL, labelled_new, first)
+        kernel.label_source(old_context, labelled_old, array("Q", (old_first, len(labelled_old), old_first)))
+        found = Index(bytes(labelled_old), pool).segments(bytes(labelled_new), costs)
+        made += between(segments, done, first)
+        made += (Segment(first + new_at, old_first + old_at, length) for new_at, old_at, length in found)
+        done = last
+    return [*made, *between(segments, done, len(new))]
+
+
+def clusters(chosen: Sequence[int], new_bytes: int, least_share: int) -> Iterator[tuple[int, int]]:
+    """Yield the stretches of the new image where chosen pages lie close together.
+
+    Args:
+        chosen: For each page.
+        new_bytes: Length of the new image.
+        least_share: Groups with less than this part of all chosen pages are left out.
+    """
+    numbers = [number for number, is_chosen in enumerate(chosen) if is_chosen]
+    start = 0
+    for index in range(1, len(numbers) + 1):
+        if index < len(numbers) and numbers[index] - numbers[index - 1] <= MAX_GAP_PAGES:
+            continue
+        if (index - start) * least_share >= len(numbers):
+            yield numbers[start] << PAGE_LOG2, min((numbers[index - 1] + 1) << PAGE_LOG2, new_bytes)
+        start = index
+
+
+def old_range(segments: Sequence[Segment], old_bytes: int) -> tuple[int, int]:
+    """Return the stretch of the old image that nearly all bytes of these segments follow, and some more around it."""
+    ordered = sorted((segment.old_offset, segment.length_bytes) for segment in segments)
+    stray = sum(length_bytes for _, length_bytes in ordered) // STRAY_SHARE
+    first = _skip(ordered, stray)[0] - MARGIN_BYTES
+    last_start, last_bytes = _skip(ordered[::-1], stray)
+    last = last_start + last_bytes + MARGIN_BYTES
+    return max(first, 0) & ~((1 << PAGE_LOG2) - 1), min(last, old_bytes)
+
+
+def _skip(ordered: Sequence[tuple[int, int]], stray: int) -> tuple[int, int]:
+    """Return the first of some pairs of offset and length behind so many bytes."""
+    for start, length_bytes in ordered:
+        stray -= length_bytes
+        if stray < 0:
+            return start, length_bytes
+    return ordered[-1]
+
+
+def between(segments: Sequence[Segment], first: int, last: int) -> list[Segment]:
+    """Return what lies between two places of the new image."""
+    made = []
+    for new_offset, old_offset, length_bytes in segments:
+        start, end = max(new_offset, first), min(new_offset + length_bytes, last)
+        if start < end:
+            made.append(Segment(start, old_offset + start - new_offset, end - start))
+    return made
+
+
+def join(first: Sequence[Segment], second: Sequence[Segment], chosen: Sequence[bool], new_bytes: int) -> list[Segment]:
+    """Take the second alignment in the chosen pages, and the first elsewhere."""
+    made: list[Segment] = []
+    start = 0
+    sources = (first, second)
+    index = [0, 0]
+    for number in range(1, len(chosen) + 1):
+        if number < len(chosen) and chosen[number] == chosen[start]:
+            continue
+        which = int(chosen[start])
+        source, at = sources[which], index[which]
+        begin, end = start << PAGE_LOG2, min(number << PAGE_LOG2, new_bytes)
+        while at < len(source) and source[at].new_offset < end:
+            new_offset, old_offset, length_bytes = source[at]
+            skip = max(begin - new_offset, 0)
+            _append(made, Segment(new_offset + skip, old_offset + skip, min(length_bytes, end - new_offset) - skip))
+            at += 1
+        index[which] = max(at - 1, 0)
+        start = number
+    return made
+
+
+def _append(made: list[Segment], piece: Segment) -> None:
+    if piece.length_bytes <= 0:
+        return
+    last = made[-1] if made else None
+    if (
+        last is not None
+        and last.new_offset + last.length_bytes == piece.new_offset
+        and last.old_offset + last.length_bytes == piece.old_offset
+    ):
+        made[-1] = last._replace(length_bytes=last.length_bytes + piece.length_bytes)
+    else:
+        made.append(piece)
