@@ -75,7 +75,13 @@ def predicted_block(
     label_whole(context, whole)
     prefix = bytes(whole) if flags & LITERALS_KNOW_OLD else source if flags & LITERALS_KNOW_SOURCE else b""
     literal_column = encode_column(literals, coders)
-    if prefix and literals:
+    if prefix and literals and Coder.LZMA in coders:
+        coded = (
+            b"\2" + (len(literals) - 1).to_bytes(2, "big") + literals + b"\0"
+        )  # a stored chunk: no encoder is needed
+        head = encode_varint(len(literals) << 2 | Coder.LZMA) + encode_varint(len(coded))
+        literal_column = Column(head + coded, len(literals), Coder.LZMA, 0)
+    elif prefix and literals:
         coded = zstd.compress(literals, 19, prefix)
         head = encode_varint(len(literals) << 2 | Coder.ZSTD) + encode_varint(len(coded))
         literal_column = Column(head + coded, len(literals), Coder.ZSTD, zstd.window_log2(coded))

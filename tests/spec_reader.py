@@ -111,6 +111,7 @@ def decode(bundle, old, signed_length, signed_sha):
         )
     memory += 196_608 if 1 in caps.coders else 0
     memory += 65_536 + max(longest, caps.decoded) if 2 in caps.coders else 0
+    memory += caps.source if 2 in caps.coders and PREDICTED in caps.ops else 0
     memory += 12_288 + (4 << next((k for k in range(12, 16) if 4 << k >= longest), 16)) if 3 in caps.coders else 0
     need(caps.memory == memory, "memory is not that of section 9")
     records = read_index(sections[2], caps)
@@ -448,7 +449,15 @@ def read_column(data, most, caps, prefix=b""):
 def decode_bytes(coder, coded, length, caps, prefix):
     """Section 8."""
     need(coder in caps.coders and length > 0, "coder")
-    if coder == 2:
+    if coder == 2 and prefix:
+        chunks = [prefix[at : at + 65_536] for at in range(0, len(prefix), 65_536)]
+        stored = b"".join(b"\2" + (len(chunk) - 1).to_bytes(2, "big") + chunk for chunk in chunks)
+        size = max(4096, len(prefix) + length)
+        engine = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": size}])
+        content = run(engine, b"\1" + stored[1:] + coded)
+        need(engine.eof and not engine.unused_data, "LZMA2 end")
+        content = content[len(prefix) :]
+    elif coder == 2:
         need(coded and coded[0] <= 224 and coded[0] % 9 + coded[0] // 9 % 5 <= 4, "LZMA properties")
         options = {"lc": coded[0] % 9, "lp": coded[0] // 9 % 5, "pb": coded[0] // 45, "dict_size": max(4096, length)}
         engine = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1, **options}])

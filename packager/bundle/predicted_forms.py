@@ -7,7 +7,7 @@ from typing import Final
 from packager.bundle.columns import Column, compress, encode_column
 from packager.bundle.forms import QUICK_LEVEL, Means, Place, gather, nonzero
 from packager.bundle.writer import CodedBlock
-from packager.diff import matcher, zstd
+from packager.diff import lzma, matcher, zstd
 from packager.vehicle import kernel
 from packager.vehicle._pure_predict import Kind
 from packager.vehicle.manifest import Op
@@ -102,16 +102,27 @@ def _quick_size(data: bytes, means: Means) -> int:
 def _literal_column(literals: bytes, source: bytes, means: Means) -> tuple[Column, int]:
     """Code literals alone, or with labelled old bytes that the frame may refer to; return the flag that tells which, too."""
     best, known = encode_column(literals, means.coders, means.level), 0
-    if Coder.ZSTD not in means.coders or best.coder is Coder.RAW:
+    if best.coder is Coder.RAW:
         return best, known
     for flag, window in ((LITERALS_KNOW_SOURCE, source), (LITERALS_KNOW_OLD, means.labelled_old)):
         if not window or (flag == LITERALS_KNOW_SOURCE and means.labelled_old):
             continue  # the whole old image holds the source
-        coded = zstd.compress(literals, means.level, window)
-        packed = encode_varint(len(literals) << 2 | Coder.ZSTD) + encode_varint(len(coded)) + coded
-        if len(packed) < len(best.encoded):
-            best, known = Column(packed, len(literals), Coder.ZSTD, zstd.window_log2(coded)), flag
+        for coder, coded in _behind(literals, window, means):
+            packed = encode_varint(len(literals) << 2 | coder) + encode_varint(len(coded)) + coded
+            if len(packed) < len(best.encoded):
+                window_log2 = zstd.window_log2(coded) if coder is Coder.ZSTD else 0
+                best, known = Column(packed, len(literals), coder, window_log2), flag
     return best, known
+
+
+def _behind(literals: bytes, window: bytes, means: Means) -> Iterator[tuple[Coder, bytes]]:
+    """Yield the literals coded by all coders that may refer to old bytes."""
+    if Coder.ZSTD in means.coders:
+        yield Coder.ZSTD, zstd.compress(literals, means.level, window)
+    if Coder.LZMA in means.coders:
+        coded = lzma.compress_behind(literals, window)
+        if coded is not None:
+            yield Coder.LZMA, coded
 
 
 def sparse_units(made: bytes, wanted: bytes, cuts: Sequence[tuple[int, int]], unit: int) -> tuple[bytes, bytes]:

@@ -7,6 +7,7 @@ are compared with the bounds before decoding, and trailing bytes, a second frame
 
 import lzma
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,8 @@ COLUMNS: Final = 3
 """Delta blocks and the segment map have three each."""
 MIN_LZMA_DICTIONARY_BYTES: Final = 4096
 LZMA_PROPERTIES_BYTES: Final = 1
+LZMA2_CHUNK_BYTES: Final = 1 << 16
+"""Most bytes of a chunk that is stored as it is."""
 _MAX_LZMA_PROPERTIES: Final = (4 * 5 + 4) * 9 + 8
 
 
@@ -52,7 +55,7 @@ def decode(
         decoded_length_bytes: Exact length, already bounded by the caller.
         what: Name of the object for error messages.
         limits: The head's limits.
-        window: Old bytes that a zstd frame refers to; empty for none.
+        window: Old bytes that a zstd frame or LZMA stream refers to; empty for none.
 
     Raises:
         CorruptError: Another length comes out, bytes are left over, the stream is malformed, or the head does not declare the coder.
@@ -67,7 +70,7 @@ def decode(
         raise CorruptError(f"{what}: nothing, coded as {coder.name}; expected RAW")
     if coder is Coder.ZSTD:
         return _decode_zstd(coded, decoded_length_bytes, what, limits.window_bytes, window)
-    return _decode_lzma(coded, decoded_length_bytes, what)
+    return _decode_lzma(coded, decoded_length_bytes, what, window)
 
 
 class _Engines(threading.local):
@@ -123,12 +126,33 @@ def lzma_filters(properties: int, decoded_length_bytes: int) -> list[dict[str, i
     ]
 
 
-def _decode_lzma(coded: memoryview | bytes, decoded_length_bytes: int, what: str) -> bytes:
+def _primed(window: bytes | bytearray | memoryview) -> Iterator[bytes | bytearray | memoryview]:
+    """Yield the chunks of an LZMA2 stream that hold the window as it is; the first resets the dictionary."""
+    for at in range(0, len(window), LZMA2_CHUNK_BYTES):
+        chunk = window[at : at + LZMA2_CHUNK_BYTES]
+        yield bytes((2 if at else 1,)) + (len(chunk) - 1).to_bytes(2, "big")
+        yield chunk
+
+
+def _decode_lzma(
+    coded: memoryview | bytes, decoded_length_bytes: int, what: str, window: bytes | bytearray | memoryview
+) -> bytes | memoryview:
+    if window:
+        # The binding has no preset dictionary; an LZMA2 stream may begin with what is already known.
+        total_bytes = len(window) + decoded_length_bytes
+        filters = [{"id": lzma.FILTER_LZMA2, "dict_size": max(MIN_LZMA_DICTIONARY_BYTES, total_bytes)}]
+        stream = b"".join((*_primed(window), coded))
+        return memoryview(_run_lzma(filters, stream, total_bytes, what))[len(window) :]
     if len(coded) < LZMA_PROPERTIES_BYTES or coded[0] > _MAX_LZMA_PROPERTIES:
         raise CorruptError(f"{what}: malformed LZMA properties")
+    filters = lzma_filters(coded[0], decoded_length_bytes)
+    return _run_lzma(filters, coded[LZMA_PROPERTIES_BYTES:], decoded_length_bytes, what)
+
+
+def _run_lzma(filters: list[dict[str, int]], stream: memoryview | bytes, decoded_length_bytes: int, what: str) -> bytes:
     try:
-        engine = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=lzma_filters(coded[0], decoded_length_bytes))
-        decoded = engine.decompress(coded[LZMA_PROPERTIES_BYTES:], max_length=decoded_length_bytes)
+        engine = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
+        decoded = engine.decompress(stream, max_length=decoded_length_bytes)
         if not engine.eof:  # the end marker may stand behind the last byte
             decoded += engine.decompress(b"", max_length=1)
     except (lzma.LZMAError, ValueError) as error:
@@ -151,7 +175,7 @@ def read_column(
         what: Name of the object for error messages.
         max_decoded_bytes: What it may have, decoded.
         limits: The head's limits.
-        window: What a zstd frame may refer to; empty for nothing.
+        window: What a zstd frame or LZMA stream may refer to; empty for nothing.
 
     Raises:
         CorruptError: Longer than `max_decoded_bytes`, a coder that the head does not declare, or malformed content.

@@ -132,6 +132,7 @@ def required_memory_bytes(manifest: Manifest, head_bytes: int) -> int:
     memory_bytes += ZSTD_MEMORY_BYTES if Coder.ZSTD in manifest.coders else 0
     if Coder.LZMA in manifest.coders:
         memory_bytes += LZMA_MEMORY_BYTES + max(manifest.max_output_bytes, manifest.max_decoded_bytes)
+        memory_bytes += manifest.max_source_bytes if Op.PREDICTED in manifest.ops else 0  # known to the dictionary
     if Coder.ADAPTIVE in manifest.coders:
         memory_bytes += ADAPTIVE_MEMORY_BYTES + (ADAPTIVE_SLOT_BYTES << slots_log2(manifest.max_output_bytes))
     return memory_bytes

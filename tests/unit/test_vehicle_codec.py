@@ -204,6 +204,54 @@ def test_bad_lzma_streams(coded: bytes, length: int) -> None:
         unlzma(coded, length)
 
 
+WINDOW = bytes(range(200)) * 2
+BEHIND = bytes.fromhex("c000dd00110300b8e3a537194f6572143417de759182957500")
+BEHIND_DATA = WINDOW[30:190] + b"new" + WINDOW[5:60] + b"code"
+"""What liblzma 5.4 made of this, with the window as preset dictionary."""
+
+
+def behind(coded: bytes, length: int = len(BEHIND_DATA), window: bytes = WINDOW) -> bytes:
+    return bytes(decode(Coder.LZMA, coded, length, "column", LIMITS, window))
+
+
+def test_lzma_may_refer_to_what_is_known() -> None:
+    assert behind(BEHIND) == BEHIND_DATA
+    assert behind(b"\2\0\2new\0", 3) == b"new"
+    long = noise(3, 70_000)
+    assert behind(b"\2\0\2new\0", 3, long) == b"new"
+    coded = lzma_writer.compress_behind(long[100:60_000] + b"+" + long[65_000:69_000], long)
+    if coded is not None:  # where the system has liblzma
+        assert len(coded) < 100
+        assert behind(coded, 63_901, long) == long[100:60_000] + b"+" + long[65_000:69_000]
+
+
+@pytest.mark.parametrize(
+    ("coded", "length"),
+    [
+        (BEHIND[:-1], len(BEHIND_DATA)),
+        (BEHIND + b"\0", len(BEHIND_DATA)),
+        (BEHIND, len(BEHIND_DATA) - 1),
+        (BEHIND, len(BEHIND_DATA) + 1),
+        (b"\0", 1),
+        (b"", 1),
+        (b"\3\0\2new\0", 3),
+        (GOOD, len(DATA)),
+    ],
+)
+def test_bad_lzma_streams_behind_a_window(coded: bytes, length: int) -> None:
+    with pytest.raises(CorruptError, match="LZMA"):
+        behind(coded, length)
+
+
+def test_another_window_gives_other_bytes() -> None:
+    assert behind(BEHIND, window=WINDOW[::-1]) != BEHIND_DATA
+
+
+def test_without_liblzma_nothing_refers_to_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lzma_writer, "_library", lambda: None)
+    assert lzma_writer.compress_behind(DATA, WINDOW) is None
+
+
 def test_lzma_without_end_marker_and_truncated() -> None:
     for end in range(len(GOOD)):
         with pytest.raises(CorruptError):

@@ -195,7 +195,7 @@ def test_memory_counts_the_maps_the_pages_and_the_whole_old_image(sample: Sample
     plain += manifest.max_source_bytes + manifest.max_output_bytes
     plain += (192 << 10) * (Coder.ZSTD in manifest.coders)
     if Coder.LZMA in manifest.coders:
-        plain += (64 << 10) + max(manifest.max_output_bytes, manifest.max_decoded_bytes)
+        plain += (64 << 10) + max(manifest.max_output_bytes, manifest.max_decoded_bytes) + manifest.max_source_bytes
     if Coder.ADAPTIVE in manifest.coders:
         plain += (12 << 10) + (4 << 12)
     more = 16 * manifest.segment_count + 8 * manifest.value_count + page_count(manifest.new.length_bytes)
