@@ -1,16 +1,12 @@
 """The command line of the build side: the only package that knows click, prints or exits."""
 
 import sys
+from typing import Final
 
 import click
 
-from packager.cli.build import build
-from packager.cli.chain import chain
 from packager.cli.failure import end, run
-from packager.cli.files import apply, diff, inspect
-from packager.cli.keys import keys
-from packager.cli.repo import repo
-from packager.cli.verify import verify
+from packager.cli.on_demand import OnDemand
 from packager.diff import matcher
 from packager.vehicle import kernel
 from packager.vehicle.version import VERSION
@@ -20,14 +16,26 @@ EPILOG = """Exit codes: 0 ok; 1 unexpected; 2 usage or configuration; 10 input i
 Every option can be given as an environment variable, PACKAGER_<COMMAND>_<OPTION>."""
 
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+MODULES: Final = {
+    "build": "build",
+    "diff": "files",
+    "apply": "files",
+    "inspect": "files",
+    "verify": "verify",
+    "keys": "keys",
+    "repo": "repo",
+    "chain": "chain",
+}
+
+
+@click.group(
+    commands=OnDemand(MODULES),
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(VERSION, message=f"packager {VERSION} (decoding kernel: {kernel.DESCRIPTION})")
 def packager() -> None:
     """Make delta updates for cars: diff, bundle, sign, verify."""
-
-
-for command in (build, diff, apply, inspect, verify, keys, repo, chain):
-    packager.add_command(command)
 
 
 def main() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from packager.cli.files import EFFORT, JSON, PATH
+from packager.cli.files import EFFORT
 from packager.cli.keys import KEYS_DIRECTORY
+from packager.cli.options import JSON, PATH
 from packager.cli.output import Output, size, table
 from packager.cli.secrets import ask_secret
 from packager.cli.times import ISSUED_AT, issue_time

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from packager.cli.files import JSON, PATH, read_root_file
 from packager.cli.keys import DIRECTORY as KEYS
 from packager.cli.keys import KEYS_DIRECTORY
+from packager.cli.options import JSON, PATH, read_root_file
 from packager.cli.output import Output
 from packager.cli.secrets import ask_secret
 from packager.cli.times import AS_OF, as_of, now

@@ -13,6 +13,7 @@ from packager.bundle.check import apply_to_file, rebuild
 from packager.bundle.encoder import Label, encode
 from packager.bundle.hits import Hits, count_hits
 from packager.bundle.loose import ANY_PROFILE, LooseBundle, self_signed
+from packager.cli.options import JSON, PATH, read_root_file
 from packager.cli.output import Output, size, table
 from packager.cli.times import now
 from packager.config.profile import read_profile_file
@@ -24,7 +25,6 @@ from packager.vehicle.manifest import Op
 from packager.vehicle.profile import DEFAULT_PROFILE, Coder
 from packager.vehicle.storage import write_atomically
 
-PATH = click.Path(path_type=Path, dir_okay=False)
 EFFORT = click.option(
     "--effort",
     type=click.IntRange(MIN_EFFORT, MAX_EFFORT),
@@ -32,7 +32,6 @@ EFFORT = click.option(
     show_default=True,
     help="1 is fast, 9 is small.",
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object per line on stdout.")
 
 
 @click.command()
@@ -265,15 +264,3 @@ def _read_image(path: Path) -> bytes:
     if not data:
         raise ImageError(f"{path}: is empty, expected an image")
     return data
-
-
-def read_root_file(path: Path) -> bytes:
-    """Read the root metadata that the caller trusts.
-
-    Raises:
-        ConfigError: It can't be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"--root {path}: can't be read: {error.strerror}") from error

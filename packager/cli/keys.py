@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from packager.cli.files import JSON
+from packager.cli.options import JSON
 from packager.cli.output import Output, table
 from packager.cli.secrets import ask_new_passphrase, ask_secret
 from packager.cli.times import ISSUED_AT, issue_time

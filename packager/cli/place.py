@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from packager.cli.files import PATH, read_root_file
+from packager.cli.options import PATH, read_root_file
 from packager.config.policy import read_policy
 from packager.pipeline.repository import Place
 from packager.repo.keys import load_public_keys, root_path

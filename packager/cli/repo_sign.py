@@ -7,8 +7,8 @@ import click
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Targets
 
-from packager.cli.files import JSON
 from packager.cli.keys import DIRECTORY
+from packager.cli.options import JSON
 from packager.cli.output import Output
 from packager.cli.repo_names import key_labels
 from packager.cli.secrets import ask_secret

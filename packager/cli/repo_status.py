@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from packager.cli.files import JSON
 from packager.cli.keys import DIRECTORY
+from packager.cli.options import JSON
 from packager.cli.output import Output, table
 from packager.cli.place import REPOSITORY, ROOT, WARN_DAYS, open_place
 from packager.cli.repo_names import key_labels

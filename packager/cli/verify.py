@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from packager.cli.files import JSON, PATH, read_root_file
+from packager.cli.options import JSON, PATH, read_root_file
 from packager.cli.output import Output
 from packager.cli.times import now
 from packager.pipeline.verify import verify_release

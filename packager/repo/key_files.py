@@ -5,7 +5,6 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from Crypto.IO import PEM, PKCS8
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from securesystemslib.signer import SecretsHandler
@@ -117,6 +116,8 @@ def encode_private(private: PrivateKey, passphrase: str | None) -> bytes:
         )
     if passphrase is None:
         return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    from Crypto.IO import PEM, PKCS8  # here: it takes a fifth of a second, and whoever signs needs it not
+
     clear = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     algorithm, key, parameters = PKCS8.unwrap(clear)
     wrapped = PKCS8.wrap(

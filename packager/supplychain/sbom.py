@@ -3,20 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
-
-from cyclonedx.model import HashAlgorithm, HashType, Property
-from cyclonedx.model.bom import Bom, BomMetaData
-from cyclonedx.model.component import Component, ComponentType
-from cyclonedx.model.contact import OrganizationalEntity
-from cyclonedx.model.tool import ToolRepository
-from cyclonedx.output.json import JsonV1Dot6
 
 from packager.model.errors import SupplyChainError
 from packager.model.strict_json import parse_json
 from packager.supplychain.intoto import ReleaseId
 from packager.vehicle.identity import Digest
+
+if TYPE_CHECKING:
+    from cyclonedx.model.component import Component
 
 SBOM_NAME: Final = "sbom.cdx.json"
 _NAMESPACE: Final = UUID("6f1c53cb-1e0f-5a1c-9b57-0c6c9e6b2f5d")
@@ -58,6 +54,12 @@ def make_sbom(release: ReleaseId, images: Sequence[Firmware], tools: Mapping[str
         tools: Versions of what built it, by name.
         issued_at: UTC, whole seconds.
     """
+    # Imported here: it takes a fifth of a second, and only who builds needs it.
+    from cyclonedx.model.bom import Bom, BomMetaData
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.model.tool import ToolRepository
+    from cyclonedx.output.json import JsonV1Dot6
+
     components = [_component(image) for image in images]
     whole = Component(
         name=release.name, version=release.version, type=ComponentType.FIRMWARE, bom_ref=release.description.hex
@@ -100,7 +102,11 @@ def without_sbom(files: Mapping[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if name != SBOM_NAME}
 
 
-def _component(image: Firmware) -> Component:
+def _component(image: Firmware) -> "Component":
+    from cyclonedx.model import HashAlgorithm, HashType, Property
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.model.contact import OrganizationalEntity
+
     properties = [Property(name=_PROPERTY + "hardware_id", value=item) for item in image.hardware_ids]
     properties.append(Property(name=_PROPERTY + "release_counter", value=str(image.release_counter)))
     properties.append(Property(name=_PROPERTY + "length_bytes", value=str(image.length_bytes)))
