@@ -93,7 +93,7 @@ def align(
         prediction = best.prediction
         if effort >= THOROUGH_FROM:
             least = best.coded_bytes
-            tables = predict_tables(old, new, prediction, best.costs, steps)
+            tables = predict_tables(old, new, prediction, replace(best.costs, chain=quick.chain), steps)
             if tables is not None and (size := coded_bytes(tables, old, new)) < least:
                 prediction, least = tables, size
             each = [quick, best.costs] if effort >= DEFAULT_EFFORT else [best.costs]

@@ -1,6 +1,7 @@
 """Aligns again, in label space, only where something new is predicted; outside all stays as it is."""
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -14,7 +15,7 @@ from packager.vehicle.segments import Segment
 
 MAX_GAP_PAGES: Final = 64
 """Pages that are further apart are not aligned together."""
-STRAY_SHARE: Final = 100
+STRAY_SHARE: Final = 20
 """This part of the bytes on each side does not count for which old bytes are aligned again."""
 MARGIN_BYTES: Final = 1 << 18
 
@@ -106,11 +107,17 @@ def _skip(ordered: Sequence[tuple[int, int]], stray: int) -> tuple[int, int]:
 def between(segments: Sequence[Segment], first: int, last: int) -> list[Segment]:
     """Return what lies between two places of the new image."""
     made = []
-    for new_offset, old_offset, length_bytes in segments:
-        start, end = max(new_offset, first), min(new_offset + length_bytes, last)
-        if start < end:
-            made.append(Segment(start, old_offset + start - new_offset, end - start))
+    start = max(bisect_right(segments, first, key=_new_offset) - 1, 0)
+    for index in range(start, bisect_left(segments, last, key=_new_offset)):
+        new_offset, old_offset, length_bytes = segments[index]
+        begin, end = max(new_offset, first), min(new_offset + length_bytes, last)
+        if begin < end:
+            made.append(Segment(begin, old_offset + begin - new_offset, end - begin))
     return made
+
+
+def _new_offset(segment: Segment) -> int:
+    return segment.new_offset
 
 
 def join(first: Sequence[Segment], second: Sequence[Segment], chosen: Sequence[bool], new_bytes: int) -> list[Segment]:

@@ -35,6 +35,8 @@ BIG_ENDIAN: Final = 256
 KEPT_MODES: Final = 2
 """For numbers that the value map knows."""
 MIN_PAGES: Final = 2
+LEAST_STRETCH: Final = 512
+"""Shorter stretches than this part of the image are not worth an alignment."""
 
 
 @dataclass(slots=True)
@@ -59,12 +61,14 @@ def predict_tables(old: bytes, new: bytes, plain: Prediction, costs: Costs, pool
     Returns:
         None where there are none.
     """
-    best = _Best(bytearray(plain.context.pages), _page_costs(plain, old, new, costs), list(plain.segments))
+    best = _Best(
+        bytearray(plain.context.pages), _page_costs(plain, old, new, costs, [(0, len(new))]), list(plain.segments)
+    )
     looks_new = _looks(new, bytes(cost >= POOR_PAGE_COST for cost in best.costs))
     candidates = [any(modes) for modes in zip(*looks_new, strict=True)]
-    stretches = [
-        pair for pair in clusters(candidates, len(new), len(candidates)) if pair[1] - pair[0] >= MIN_PAGES << PAGE_LOG2
-    ]
+    least_bytes = max(MIN_PAGES << PAGE_LOG2, len(new) // LEAST_STRETCH)
+    stretches = [pair for pair in clusters(candidates, len(new), len(candidates)) if pair[1] - pair[0] >= least_bytes]
+    looks_new = [_within(modes, stretches) for modes in looks_new]
     looks_old = _looks(old, _old_pages(plain.segments, stretches, len(old)))
     old_pages = follow_pages(plain.context, len(old))
     modes = list(plain.modes)
@@ -78,7 +82,7 @@ def predict_tables(old: bytes, new: bytes, plain: Prediction, costs: Costs, pool
             old_modes = _mixed(old_pages, found_old, modes)
             segments = align_again(old, new, plain.segments, context, old_modes, stretches, costs, pool)
             trial = Prediction(tuple(modes), make_context(modes, pages, old, new, segments), segments)
-            _keep_better(best, trial, plain.context.pages, _page_costs(trial, old, new, costs))
+            _keep_better(best, trial, plain.context.pages, _page_costs(trial, old, new, costs, stretches))
     if best.pages == plain.context.pages:
         return None
     return with_chosen(old, new, best.segments, modes, bytes(best.pages))
@@ -97,6 +101,14 @@ def _looks(image: bytes, wanted: bytes) -> list[list[Mode | None]]:
         is_table = LEAST_REPEATED <= repeated <= MOST_REPEATED
         records.append(Mode(InstructionSet.RECORDS, group, length % BIG_ENDIAN) if is_table else None)
     return [*found, records]
+
+
+def _within(found: Sequence[Mode | None], stretches: Sequence[tuple[int, int]]) -> list[Mode | None]:
+    made: list[Mode | None] = [None] * len(found)
+    for first, last in stretches:
+        pages = slice(first >> PAGE_LOG2, page_count(last))
+        made[pages] = found[pages]
+    return made
 
 
 def _old_pages(segments: Sequence[Segment], stretches: Sequence[tuple[int, int]], old_bytes: int) -> bytes:
@@ -129,17 +141,23 @@ def _keep_better(best: _Best, trial: Prediction, plain_pages: bytes, costs: Sequ
             best.pages[number], best.costs[number] = pages[number], costs[number]
 
 
-def _page_costs(prediction: Prediction, old: bytes, new: bytes, costs: Costs) -> list[int]:
-    """Return what each page costs on the matcher's path."""
-    missed = missed_in_pages(prediction.context, old, new, prediction.segments)
-    result = [count * costs.mismatch for count in missed]
-    at = 0
-    for new_offset, _, length_bytes in [*prediction.segments, Segment(len(new), 0, 0)]:
-        while at < new_offset:
-            end = min(new_offset, (at | (PAGE_BYTES - 1)) + 1)
-            result[at >> PAGE_LOG2] += (end - at) * costs.literal
-            at = end
-        at = new_offset + length_bytes
-        if length_bytes:
-            result[new_offset >> PAGE_LOG2] += costs.change
-    return result
+def _page_costs(
+    prediction: Prediction, old: bytes, new: bytes, costs: Costs, stretches: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Return what each page of some stretches costs on the matcher's path; 0 for others."""
+    made: list[Segment] = []
+    result = [0] * page_count(len(new))
+    for first, last in stretches:
+        at = first
+        inside = between(prediction.segments, first, last)
+        for new_offset, _, length_bytes in [*inside, Segment(last, 0, 0)]:
+            while at < new_offset:
+                end = min(new_offset, (at | (PAGE_BYTES - 1)) + 1)
+                result[at >> PAGE_LOG2] += (end - at) * costs.literal
+                at = end
+            at = new_offset + length_bytes
+            if length_bytes:
+                result[new_offset >> PAGE_LOG2] += costs.change
+        made += inside
+    missed = missed_in_pages(prediction.context, old, new, made)
+    return [cost + count * costs.mismatch for cost, count in zip(result, missed, strict=True)]
