@@ -27,7 +27,7 @@ PUBLISH_AND_VERIFY: Final = ("chain approve", "repo propose", "repo publish", "v
 def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory(prefix="bench-metadata-", dir=options.scratch) as place:
-        found = _measure(Path(place), options.hardware_ids, options.versions, options.olds)
+        found = measure(Path(place), options.hardware_ids, options.versions, options.olds)
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, Ed25519 keys\n"
         f"{options.hardware_ids} hardware ids x {options.versions} versions x {options.olds} old versions\n"
@@ -60,7 +60,8 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(place: Path, hardware_ids: int, versions: int, olds: int) -> dict[str, Any]:
+def measure(place: Path, hardware_ids: int, versions: int, olds: int) -> dict[str, Any]:
+    """Make a repository in a directory, verify it, and return all figures."""
     office = Office(place / "office", hardware_ids, versions, olds)
     root = (office.place / "keys/public/root.json").read_bytes()
     series = Series.of(hardware_ids, olds)
