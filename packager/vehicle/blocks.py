@@ -78,6 +78,7 @@ class Workspace:
     def __init__(self) -> None:
         self._source = _buffer(0)
         self._output = _buffer(0)
+        self._joined = _buffer(0)
         self._gather = bytearray()
         self._filled: tuple[tuple[int, int], bytes] | None = None
         self._holds: tuple[int, int] | None = None
@@ -91,7 +92,7 @@ class Workspace:
         except IndexError:
             workspace = Workspace()
         yield workspace
-        if len(workspace._source) + len(workspace._output) <= IDLE_BYTES:
+        if len(workspace._source) + len(workspace._output) + len(workspace._joined) <= IDLE_BYTES:
             Workspace._idle.append(workspace)
 
     @staticmethod
@@ -106,6 +107,12 @@ class Workspace:
         if length_bytes > len(self._source):
             self._source = _buffer(length_bytes)
         return memoryview(self._source)[:length_bytes]
+
+    def joined(self, length_bytes: int) -> memoryview:
+        """Return a buffer for pieces that stand beside the whole old image."""
+        if length_bytes > len(self._joined):
+            self._joined = _buffer(length_bytes)
+        return memoryview(self._joined)[:length_bytes]
 
     def output(self, length_bytes: int) -> memoryview:
         """Return a buffer for a block."""
@@ -226,7 +233,7 @@ def _place(head: Head, record: BlockRecord, length_bytes: int, workspace: Worksp
     A predicted block is the exception: its literals may refer to its source while it is made.
     """
     if record.op is Op.PREDICTED:
-        return memoryview(_buffer(length_bytes)) if record.source_digest is None else workspace.source(length_bytes)
+        return workspace.joined(length_bytes) if record.source_digest is None else workspace.source(length_bytes)
     start, end = head.manifest.block_range(record.block)
     return workspace.output(end - start)[end - start - length_bytes :]
 

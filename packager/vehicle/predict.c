@@ -193,7 +193,7 @@ static uint64_t floor_shift(uint64_t value, int shift)
 }
 
 /* Rewrite a field that stands alone. */
-static uint32_t rewrite(const struct piece *piece, const struct ota_instruction *row, uint32_t word, uint64_t address)
+static inline uint32_t rewrite(const struct piece *piece, const struct ota_instruction *row, uint32_t word, uint64_t address)
 {
     uint64_t base = (address + row->bias) & ~((uint64_t)row->align - 1);
     uint32_t field;
@@ -521,7 +521,7 @@ static const struct ota_instruction *find(const struct piece *piece, const struc
 }
 
 /* Rewrite an instruction. Returns the end of what was changed, which may lie behind it. */
-static size_t rewrite_row(const struct piece *piece, const struct ota_instruction *row, uint32_t word, size_t at, size_t end)
+static inline size_t rewrite_row(const struct piece *piece, const struct ota_instruction *row, uint32_t word, size_t at, size_t end)
 {
     if (row->form == OTA_PAIR) {
         return rewrite_pair(piece, at, end);
@@ -539,7 +539,7 @@ static size_t rewrite_row(const struct piece *piece, const struct ota_instructio
 
 /* Rewrite the instruction of 4 bytes or the pointer at bytes[at], if it is one. Returns where the next one starts; *changed becomes the end of
  * what was changed, if it lies behind. */
-static size_t rewrite_word(const struct piece *piece, const struct table *table, size_t at, size_t *changed)
+static inline size_t rewrite_word(const struct piece *piece, const struct table *table, size_t at, size_t *changed)
 {
     uint32_t word = load32(piece->bytes + at);
     const struct ota_instruction *row = find(piece, table, word, 4);
@@ -609,9 +609,9 @@ static inline int starts_at(const struct piece *piece, int thumb, size_t from, s
 }
 
 /* Rewrite the instruction of 2 or 4 bytes or the pointer at bytes[at], if it is one of interest. Returns as rewrite_word does. */
-static size_t rewrite_half(const struct piece *piece, const struct table *table, size_t at, size_t end, size_t *changed)
+static inline size_t rewrite_half(const struct piece *piece, const struct table *table, size_t at, size_t end, size_t *changed)
 {
-    size_t left = piece->count - at, width = piece->pointers ? map_pointer(piece, at) : 0;
+    size_t left = piece->count - at, width = piece->pointers && ((piece->at + at) & 3) == 0 ? map_pointer(piece, at) : 0;
     const struct ota_instruction *row;
     uint32_t word;
 
@@ -698,7 +698,7 @@ static uint32_t exchange(const struct piece *piece, uint32_t word, uint64_t afte
 static size_t rewrite_byte(const struct piece *piece, size_t at)
 {
     enum { PREFIXES = sizeof ota_x86_prefixes / sizeof ota_x86_prefixes[0] };
-    size_t left = piece->count - at, width = piece->pointers ? map_pointer(piece, at) : 0;
+    size_t left = piece->count - at, width = piece->pointers && ((piece->at + at) & 3) == 0 ? map_pointer(piece, at) : 0;
     uint32_t start = load16(piece->bytes + at);
     int index;
 
