@@ -66,11 +66,6 @@ class Slice:
     width: int
     field: int
 
-    @property
-    def mask(self) -> int:
-        """The bits in the instruction."""
-        return ((1 << self.width) - 1) << self.at
-
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
@@ -218,11 +213,11 @@ STEP_BYTES: Final = {
 """Alignment of instructions."""
 KEY_BITS: Final = {
     InstructionSet.THUMB2: (8, 24),
-    InstructionSet.ARM32: (24, 0),
-    InstructionSet.AARCH64: (24, 0),
+    InstructionSet.ARM32: (24,),
+    InstructionSet.AARCH64: (24,),
     InstructionSet.RISCV: (0, 8),
 }
-"""Which two bytes of an instruction tell which rows can match: those from these bits on. Most other instructions fail at both."""
+"""Which bytes of an instruction tell which rows can match: those from these bits on."""
 
 
 def candidates(rows: Sequence[Instruction | Prefix], shift: int) -> tuple[int, ...]:
@@ -237,8 +232,8 @@ def candidates(rows: Sequence[Instruction | Prefix], shift: int) -> tuple[int, .
     )
 
 
-def _candidates_in_c(name: str, rows: Sequence[Instruction | Prefix], shifts: tuple[int, int]) -> list[str]:
-    lines = [f"static const uint8_t ota_{name}_candidates[2][256] = {{"]
+def _candidates_in_c(name: str, rows: Sequence[Instruction | Prefix], shifts: tuple[int, ...]) -> list[str]:
+    lines = [f"static const uint8_t ota_{name}_candidates[{len(shifts)}][256] = {{"]
     for shift in shifts:
         keys = candidates(rows, shift)
         lines.append("    {")
@@ -248,7 +243,7 @@ def _candidates_in_c(name: str, rows: Sequence[Instruction | Prefix], shifts: tu
 
 
 def _slice_in_c(piece: Slice) -> str:
-    return f"{{0x{piece.mask:08X}u, {(piece.field - piece.at) % 32}}}"
+    return f"{{{piece.at}, {piece.width}, {(piece.field - piece.at) % 32}}}"
 
 
 def as_c_header() -> str:
@@ -271,7 +266,7 @@ def as_c_header() -> str:
             numbers = (row.width_bytes, row.group, row.form, row.scale, row.bias, row.align, row.is_signed, row.bits)
             fields = ", ".join(str(int(number)) for number in numbers)
             parts = [", ".join(map(_slice_in_c, part)) for part in (machine, label)]
-            taken = sum(piece.mask for piece in machine)
+            taken = sum(((1 << piece.width) - 1) << piece.at for piece in machine)
             counts = f"{len(machine)}, {len(label)}"
             lines.append(
                 f"    {{0x{row.mask:08X}u, 0x{row.value:08X}u, 0x{taken:08X}u, {fields}, {counts},\n"

@@ -26,16 +26,17 @@ struct piece {
 struct table {
     const struct ota_instruction *rows;
     uint32_t count;
-    const uint8_t (*candidates)[256]; /* by the values of two bytes of an instruction: which rows can match */
+    const uint8_t (*candidates)[256]; /* by the value of a byte of an instruction: which rows can match; where steps are shorter than 4, two */
     uint8_t first, second;            /* which bytes these are */
 };
 
 #define TABLE(name, first, second) {ota_##name, sizeof ota_##name / sizeof ota_##name[0], ota_##name##_candidates, first, second}
 
-static const uint8_t no_candidates[2][256] = {{0}};
 static const struct table tables[OTA_SETS] = {
-    {NULL, 0, no_candidates, 0, 0}, TABLE(thumb2, 1, 3), TABLE(arm32, 3, 0), TABLE(aarch64, 3, 0), TABLE(riscv, 0, 1),
-    {NULL, 0, ota_x86_candidates, 0, 1}, {NULL, 0, no_candidates, 0, 0}, {NULL, 0, no_candidates, 0, 0}, {NULL, 0, no_candidates, 0, 0},
+    {NULL, 0, ota_arm32_candidates, 0, 0}, /* for pointers alone: no row is wanted */
+    TABLE(thumb2, 1, 3), TABLE(arm32, 3, 3), TABLE(aarch64, 3, 3), TABLE(riscv, 0, 1),
+    {NULL, 0, ota_x86_candidates, 0, 1}, {NULL, 0, ota_arm32_candidates, 0, 0}, {NULL, 0, ota_arm32_candidates, 0, 0},
+    {NULL, 0, ota_arm32_candidates, 0, 0},
 };
 
 static uint32_t load16(const uint8_t *from)
@@ -152,13 +153,18 @@ static uint32_t rotate_left(uint32_t word, int by)
     return word << by | word >> (-by & 31);
 }
 
+static uint32_t bits_of(const struct ota_slice *slice)
+{
+    return ((1u << slice->width) - 1u) << slice->at;
+}
+
 static uint32_t gather(uint32_t word, const struct ota_slice *slices, int count)
 {
     uint32_t field = 0;
     int index;
 
     for (index = 0; index < count; index++) {
-        field |= rotate_left(word & slices[index].mask, slices[index].rotation);
+        field |= rotate_left(word & bits_of(&slices[index]), slices[index].rotation);
     }
     return field;
 }
@@ -169,7 +175,7 @@ static uint32_t scatter(uint32_t word, uint32_t field, const struct ota_slice *s
     int index;
 
     for (index = 0; index < count; index++) {
-        word |= rotate_left(field, -slices[index].rotation & 31) & slices[index].mask;
+        word |= rotate_left(field, -slices[index].rotation & 31) & bits_of(&slices[index]);
     }
     return word;
 }
@@ -436,7 +442,7 @@ struct places {
 static inline void look(const struct piece *piece, const struct table *table, size_t from, size_t batch, size_t step, int pointers,
                         struct places *places)
 {
-    const uint8_t *bytes = piece->bytes + from, *by_first = table->candidates[0], *by_second = table->candidates[1];
+    const uint8_t *bytes = piece->bytes + from, *by_first = table->candidates[0], *by_second = table->candidates[step < 4];
     const uint64_t below32 = piece->below32, below64 = piece->below64;
     const size_t first = table->first, second = table->second, aligned = (size_t)(0 - (piece->at + from)) & 3;
     const uint32_t wanted = piece->wanted, base = (uint32_t)piece->mode->base;
@@ -956,20 +962,22 @@ static void label(struct piece *piece, uint8_t *bytes, size_t count, uint64_t ne
 void ota_label(const struct ota_predictors *predictors, enum ota_kind kind, uint8_t *bytes, size_t count, uint64_t new_at,
                uint64_t old_at)
 {
-    struct piece piece = {0};
+    struct piece piece;
 
     piece.predictors = predictors;
     piece.kind = kind;
+    piece.mode = NULL;
     label(&piece, bytes, count, new_at, old_at);
 }
 
 size_t ota_label_source(const struct ota_predictors *predictors, uint8_t *source, size_t source_bytes, const uint64_t *triples, size_t count)
 {
-    struct piece piece = {0};
+    struct piece piece;
     size_t at = 0, index;
 
     piece.predictors = predictors;
     piece.kind = OTA_LABEL_OLD;
+    piece.mode = NULL;
     for (index = 0; index < count && triples[1] <= source_bytes - at; index++, triples += 3) {
         label(&piece, source + at, (size_t)triples[1], triples[0], triples[2]);
         at += (size_t)triples[1];

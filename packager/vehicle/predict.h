@@ -34,10 +34,9 @@ enum ota_kind {
     OTA_LABEL_OLD  /* old image: fields become the targets that they will have in the new image */
 };
 
-/* Some bits of an instruction, and by how much they must be rotated to the left to be those of the field. */
+/* `width` bits of an instruction, from bit `at` on, and by how much the instruction must be rotated to the left so that they are those of the field. */
 struct ota_slice {
-    uint32_t mask;
-    uint8_t rotation;
+    uint8_t at, width, rotation;
 };
 
 struct ota_instruction {
