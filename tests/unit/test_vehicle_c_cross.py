@@ -12,7 +12,7 @@ from tests.c.core import SOURCES, STRICT, VEHICLE, compile_c, compiler
 PREFIX = "arm-none-eabi-"
 CORTEX_M4 = ("-ffreestanding", "-mcpu=cortex-m4", "-mthumb", "-Os")
 MAX_TEXT_BYTES = 10 * 1024
-MAX_PREDICT_TEXT_BYTES = 9500  # a third of it tables; a plain walk in 5.7 KiB takes twice as long
+MAX_PREDICT_TEXT_BYTES = 10 * 1024  # a third of it tables; a plain walk has 3 KiB less and takes twice as long
 MAX_STATE_BYTES = 1024
 MAX_STACK_BYTES = 1536
 MEMORY_FUNCTIONS = {"memcpy", "memmove", "memset", "memcmp"}
@@ -40,7 +40,7 @@ def test_what_is_no_part_of_the_core_compiles_without_a_warning(name: str, comma
 
 
 def test_prediction_on_a_microcontroller(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is no part of the core; a reader of predicted blocks adds this much code, no data and no library."""
+    """It is no part of the core; a reader of predicted blocks adds this much code, no data, and no library but memset."""
     target = tmp_path / "predict.o"
     compile_c(compiler(f"{PREFIX}gcc"), *STRICT, *CORTEX_M4, "-c", VEHICLE / "predict.c", "-o", target)
     text, data, bss = map(int, _output("size", target).splitlines()[1].split()[:3])
@@ -49,7 +49,7 @@ def test_prediction_on_a_microcontroller(tmp_path: Path, capsys: pytest.CaptureF
         print(f"\nCortex-M4, -Os: predict text {text} bytes (tables included), data {data} + bss {bss}")
     assert text <= MAX_PREDICT_TEXT_BYTES
     assert data + bss == 0
-    assert {name for name in wanted if not name.startswith("__aeabi_")} <= {"ota_varint"}
+    assert {name for name in wanted if not name.startswith("__aeabi_")} <= {"memset", "ota_varint"}
 
 
 def _output(tool: str, *arguments: str | Path) -> str:
