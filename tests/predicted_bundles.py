@@ -10,7 +10,7 @@ from packager.bundle.writer import CodedBlock, Identity, write_bundle
 from packager.diff import zstd
 from packager.diff.prediction import NO_VALUES, Mode, Prediction, Values, make_context
 from packager.vehicle import _pure_adaptive, _pure_predict
-from packager.vehicle._pure_predict import Context, Kind
+from packager.vehicle._pure_stretch import Context, Kind
 from packager.vehicle.identity import ImageId
 from packager.vehicle.instructions import ALL_GROUPS, Group, InstructionSet
 from packager.vehicle.manifest import Op

@@ -5,7 +5,7 @@ from array import array
 
 from hypothesis import strategies as st
 
-from packager.vehicle._pure_predict import Context
+from packager.vehicle._pure_stretch import Context
 from packager.vehicle.instructions import ALL_GROUPS, TABLES, X86_PREFIXES, InstructionSet
 
 PAGE = 4096

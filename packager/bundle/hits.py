@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from packager.bundle.anatomy import BlockAnatomy
 from packager.vehicle import kernel
-from packager.vehicle._pure_predict import PAGE_LOG2, Kind
+from packager.vehicle._pure_stretch import PAGE_LOG2, Kind
 from packager.vehicle.head import Head
 from packager.vehicle.manifest import Op
 from packager.vehicle.segments import Segment

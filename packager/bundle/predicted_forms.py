@@ -9,7 +9,7 @@ from packager.bundle.forms import QUICK_LEVEL, Means, Place, gather, nonzero
 from packager.bundle.writer import CodedBlock
 from packager.diff import lzma, matcher, zstd
 from packager.vehicle import kernel
-from packager.vehicle._pure_predict import Kind
+from packager.vehicle._pure_stretch import Kind
 from packager.vehicle.manifest import Op
 from packager.vehicle.predicted import (
     ADAPTIVE,

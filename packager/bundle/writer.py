@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from packager.bundle.columns import Column, encode_column
 from packager.diff.prediction import Prediction
-from packager.vehicle._pure_predict import Context
+from packager.vehicle._pure_stretch import Context
 from packager.vehicle.head import (
     CRITICAL,
     FORMAT_VERSION,

@@ -25,7 +25,7 @@ from packager.diff.prediction import (
 )
 from packager.diff.sizing import coded_bytes
 from packager.vehicle import kernel
-from packager.vehicle._pure_predict import Kind
+from packager.vehicle._pure_stretch import Kind
 from packager.vehicle.predictors import page_count
 from packager.vehicle.segments import Segment
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from packager.vehicle._pure_predict import INNER_PAGES, LEAF_PAGES, PAGE_BYTES, target_of
+from packager.vehicle._pure_fields import target_of
+from packager.vehicle._pure_stretch import PAGE_BYTES
+from packager.vehicle._pure_tables import INNER_PAGES, LEAF_PAGES
 from packager.vehicle.instructions import STEP_BYTES, TABLES, Form, Group, InstructionSet
 from packager.vehicle.predictors import address_map, fits_section
 from packager.vehicle.segments import Segment

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from packager.diff import matcher
 from packager.diff.detection import ALWAYS, find_base, has_cell_lists, likely_sets
 from packager.vehicle import kernel
-from packager.vehicle._pure_predict import Context, Kind
+from packager.vehicle._pure_stretch import Context, Kind
 from packager.vehicle.instructions import TABLES, X86_PREFIXES, Group, InstructionSet
 from packager.vehicle.predictors import address_map, page_count
 from packager.vehicle.segments import Segment

@@ -9,7 +9,7 @@ from typing import Final
 
 from packager.diff.matcher import Costs, Index
 from packager.vehicle import kernel
-from packager.vehicle._pure_predict import PAGE_LOG2, Context, Kind
+from packager.vehicle._pure_stretch import PAGE_LOG2, Context, Kind
 from packager.vehicle.predictors import page_count
 from packager.vehicle.segments import Segment
 

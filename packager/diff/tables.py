@@ -13,7 +13,7 @@ from packager.diff import matcher
 from packager.diff.matcher import Costs
 from packager.diff.prediction import Mode, Prediction, make_context, missed_in_pages, with_chosen
 from packager.diff.realignment import align_again, between, clusters, follow_pages, join, old_range
-from packager.vehicle._pure_predict import PAGE_BYTES, PAGE_LOG2
+from packager.vehicle._pure_stretch import PAGE_BYTES, PAGE_LOG2
 from packager.vehicle.instructions import Group, InstructionSet
 from packager.vehicle.predictors import MAX_MODES, page_count
 from packager.vehicle.segments import Segment

@@ -3,8 +3,8 @@
 Two rings. The inner one verifies and applies bundles; it needs only the standard library, `zstandard` and, if there, the compiled kernel:
 
 - `head`, `manifest`, `index`, `segments`, `predictors`, `instructions`, `spills`, `wire`: what a bundle says, read from authentic bytes;
-- `applier`, `makers`, `blocks`, `codec`, `predicted`, `kernel` (`_native`, `_pure`, `_pure_predict`, `_pure_segments`): blobs to verified
-  blocks;
+- `applier`, `makers`, `blocks`, `codec`, `predicted`, `kernel`: blobs to verified blocks;
+- `_native`, and its twins `_pure`, `_pure_adaptive`, `_pure_segments`, `_pure_predict` (`_pure_fields`, `_pure_stretch`, `_pure_tables`);
 - `destination`, `inplace`, `journal`, `missing`, `storage`: where blocks go, through power cuts;
 - `pull`, `batch`: bundles from files and streams, one or many;
 - `identity`, `profile`, `table`, `targets`, `errors`, `version`: the words that all of them share.

@@ -1,7 +1,7 @@
 from array import array
 from collections.abc import Sequence
 
-from packager.vehicle._pure_predict import Context
+from packager.vehicle._pure_stretch import Context
 
 NAME: str
 INTERFACE: int

@@ -10,7 +10,7 @@ from enum import IntEnum, IntFlag
 from typing import Final
 
 from packager.vehicle._pure_adaptive import slots_log2
-from packager.vehicle._pure_predict import Context
+from packager.vehicle._pure_stretch import Context
 from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.identity import DIGEST_BYTES, Digest
 from packager.vehicle.index import BlockIndex, parse_index

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from packager.vehicle import kernel
-from packager.vehicle._pure_predict import Context, Kind
+from packager.vehicle._pure_stretch import Context, Kind
 from packager.vehicle.codec import CodecLimits, read_column
 from packager.vehicle.errors import CorruptError
 from packager.vehicle.predictors import page_count

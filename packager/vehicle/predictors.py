@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from packager.vehicle import kernel
-from packager.vehicle._pure_predict import PAGE_LOG2, Context
+from packager.vehicle._pure_stretch import PAGE_LOG2, Context
 from packager.vehicle.codec import CodecLimits, read_column
 from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.instructions import ALL_GROUPS, InstructionSet

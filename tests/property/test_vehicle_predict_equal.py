@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packager.vehicle import _pure, _pure_predict
-from packager.vehicle._pure_predict import Context, Kind
+from packager.vehicle._pure_stretch import Context, Kind
 from packager.vehicle.errors import CorruptError
 from packager.vehicle.instructions import ALL_GROUPS, InstructionSet
 from packager.vehicle.wire import encode_varint

@@ -5,8 +5,8 @@ from itertools import combinations
 
 import pytest
 
-from packager.vehicle import _pure_predict, kernel
-from packager.vehicle._pure_predict import Context, Kind
+from packager.vehicle import kernel
+from packager.vehicle._pure_stretch import Context, Kind
 from packager.vehicle.instructions import ALL_GROUPS, TABLES, Group, InstructionSet, as_c_header
 from tests.c.core import VEHICLE
 
@@ -153,4 +153,4 @@ def test_addresses_go_on_behind_the_last_segment_and_outside_the_image() -> None
     rules = Context(b"\1", b"\1", array("Q", (0,)), b"\0", array("Q", (100, 200)), array("q", (-50, 7)), 300, 300)
     found = [rules.map(offset) for offset in (0, 99, 100, 199, 200, 299, 300, 1 << 40)]
     assert found == [(0 - 50) % (1 << 64), 49, 50, 149, 207, 306, 300, 1 << 40]
-    assert _pure_predict.Context(b"", b"", array("Q"), b"", array("Q"), array("q"), 300, 300).map(5) == 5
+    assert Context(b"", b"", array("Q"), b"", array("Q"), array("q"), 300, 300).map(5) == 5

@@ -9,7 +9,8 @@ import pytest
 
 from packager.diff.prediction import Mode
 from packager.vehicle._pure_adaptive import write_adaptive
-from packager.vehicle._pure_predict import Context, Kind, label_block, label_source
+from packager.vehicle._pure_predict import label_block, label_source
+from packager.vehicle._pure_stretch import Context, Kind
 from packager.vehicle.codec import CodecLimits
 from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.head import SignedHead, read_head, required_memory_bytes
