@@ -55,7 +55,9 @@ def diff(
     profile = DEFAULT_PROFILE if profile_file is None else read_profile_file(profile_file)
     old_data, new_data = _read_image(old), _read_image(new)
     predicts = profile.predictors and profile.spare_slot
-    alignment = align(old_data, new_data, Engine(engine), effort, predicts=predicts)
+    alignment = align(
+        old_data, new_data, Engine(engine), effort, predicts=predicts, adaptive=Coder.ADAPTIVE in profile.coders
+    )
     encoded = encode(old_data, new_data, alignment, profile, Label(), level_of(effort))
     with tempfile.TemporaryDirectory(prefix="packager-") as scratch:
         candidate = Path(scratch) / "bundle"

@@ -54,11 +54,13 @@ class Effort:
         quick: Costs of alignments that others follow from.
         costs: Of those that are kept; the second is tried where images are short or nothing is predicted by addresses.
         rounds: How often images are aligned in label space.
+        adaptive: Whether residuals may be adaptive.
     """
 
     quick: Costs
     costs: Sequence[Costs]
     rounds: int
+    adaptive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def best_candidate(old: bytes, new: bytes, effort: Effort, workers: Workers) -> 
 
     def predict(found: Sequence[Segment]) -> tuple[Prediction, int]:
         prediction = with_pages(old, new, found, (mode, NOTHING) if mode is not NOTHING else (NOTHING,), workers.steps)
-        return prediction, coded_bytes(prediction, old, new)
+        return prediction, coded_bytes(prediction, old, new, adaptive=effort.adaptive)
 
     found = list(workers.rounds.map(predict, (segments for _, segments in aligned)))
     sizes = [size for _, size in found]

@@ -66,6 +66,7 @@ def align(
     effort: int = DEFAULT_EFFORT,
     *,
     predicts: bool = True,
+    adaptive: bool = False,
     threads: int = DEFAULT_THREADS,
 ) -> Alignment:
     """Align `new` with `old` and find out what can be predicted.
@@ -76,6 +77,7 @@ def align(
         engine: Which one; without a compiler at installation bsdiff stands in for the matcher.
         effort: 1 (fast) to 9 (small).
         predicts: Whether the ECU can decode predictions.
+        adaptive: Whether their residuals may be adaptive; then some alignments pay less, and value maps.
         threads: How many share the work; the result does not depend on it.
     """
     if engine is Engine.BSDIFF or not matcher.is_compiled():
@@ -84,7 +86,10 @@ def align(
     costs = Costs(chain=4 if effort < DEFAULT_EFFORT else 16, sparse=2 if effort < THOROUGH_FROM else 1)
     coarser = [replace(costs, mismatch=mismatch, change=change) for mismatch, change in COARSER_COSTS]
     tried = Effort(
-        quick, [costs, *coarser] if effort >= DEFAULT_EFFORT else [costs], 2 if effort >= ROUNDS_TWICE_FROM else 1
+        quick,
+        [costs, *coarser] if effort >= DEFAULT_EFFORT else [costs],
+        2 if effort >= ROUNDS_TWICE_FROM else 1,
+        adaptive,
     )
     with ThreadPoolExecutor(threads) as steps, ThreadPoolExecutor(threads) as rounds:
         if not predicts:
@@ -94,11 +99,11 @@ def align(
         if effort >= THOROUGH_FROM:
             least = best.coded_bytes
             tables = predict_tables(old, new, prediction, replace(best.costs, chain=quick.chain), steps)
-            if tables is not None and (size := coded_bytes(tables, old, new)) < least:
+            if tables is not None and (size := coded_bytes(tables, old, new, adaptive=adaptive)) < least:
                 prediction, least = tables, size
             each = [quick, best.costs] if effort >= DEFAULT_EFFORT else [best.costs]
             valued = predict_values(old, new, prediction, each, steps)
-            if valued is not None and coded_bytes(valued, old, new) * VALUES_PAY_FROM < least:
+            if valued is not None and coded_bytes(valued, old, new, adaptive=adaptive) * VALUES_PAY_FROM < least:
                 prediction = valued
     return Alignment(best.prediction.segments if best.first is None else best.first, prediction)
 

@@ -18,15 +18,18 @@ LEVEL: Final = 3
 LITERALS_LEVEL: Final = 16
 """Of short images, whose literals may refer to the whole old image: quick levels find too little of it."""
 UNITS: Final = (1, 4)
+ADAPTIVE_BYTES: Final = 4 << 20
+"""Residuals of longer images are estimated as if they were not adaptive, which takes less time."""
 
 
-def coded_bytes(prediction: Prediction, old: bytes, new: bytes) -> int:
+def coded_bytes(prediction: Prediction, old: bytes, new: bytes, *, adaptive: bool = False) -> int:
     """Estimate how long the head's maps and the columns of all blocks will be.
 
     Args:
         prediction: An alignment with what it predicts.
         old: The old image.
         new: The new image.
+        adaptive: Whether residuals may be adaptive: then they are shorter, and what they learn need not be said.
     """
     segments = prediction.segments
     source, _ = label_pieces(prediction.context, old, new, segments)
@@ -41,14 +44,20 @@ def coded_bytes(prediction: Prediction, old: bytes, new: bytes) -> int:
         taken += length_bytes
         cuts.extend((new_offset, length_bytes))
     literals += wanted[at:]
-    residuals = [matcher.sparse_units(bytes(made), bytes(wanted), cuts, unit) for unit in UNITS]
     columns = [*_map_columns(prediction), *_value_columns(prediction)]
     known = bytes(source) if len(old) <= MAX_WHOLE_OLD_BYTES else b""
     return (
         sum(map(_quick, columns))
         + _quick(bytes(literals), known, LITERALS_LEVEL if known else LEVEL)
-        + min(_quick(gaps) + _quick(values) for gaps, values in residuals)
+        + _residual_bytes(bytes(made), bytes(wanted), cuts, adaptive=adaptive and len(new) <= ADAPTIVE_BYTES)
     )
+
+
+def _residual_bytes(made: bytes, wanted: bytes, cuts: "array[int]", *, adaptive: bool) -> int:
+    if adaptive:
+        return len(kernel.write_adaptive(made, wanted, cuts))
+    residuals = [matcher.sparse_units(made, wanted, cuts, unit) for unit in UNITS]
+    return min(_quick(gaps) + _quick(values) for gaps, values in residuals)
 
 
 def _map_columns(prediction: Prediction) -> list[bytes]:

@@ -21,6 +21,7 @@ from packager.model.jobs import BuiltBundle, CollectedImage, Job, Measured
 from packager.vehicle.errors import VehicleError
 from packager.vehicle.head import SignedHead
 from packager.vehicle.identity import ImageId
+from packager.vehicle.profile import Coder
 
 THREADS_PER_JOB: Final = 1
 """Jobs run in as many processes as there are cores: more threads would only stand in their way, and take memory."""
@@ -55,8 +56,10 @@ def align(job: Job, directory: Path, effort: int) -> AlignmentFile:
     done = _measure()
     profile = job.ecu.profile
     predicts = profile.predictors and profile.spare_slot
+    adaptive = Coder.ADAPTIVE in profile.coders
+    images = load(job.old), load(job.new)
     data = engine.dump(
-        engine.align(load(job.old), load(job.new), effort=effort, predicts=predicts, threads=THREADS_PER_JOB)
+        engine.align(*images, effort=effort, predicts=predicts, adaptive=adaptive, threads=THREADS_PER_JOB)
     )
     return AlignmentFile(job, *_write(directory, job, ".segments", data), done())
 

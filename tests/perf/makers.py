@@ -75,7 +75,7 @@ class Ours:
     def create(self, old: Path, new: Path, patch: Path) -> Mapping[str, object]:
         started = time.perf_counter()
         old_data, new_data = old.read_bytes(), new.read_bytes()
-        alignment = align(old_data, new_data, effort=self.effort)
+        alignment = align(old_data, new_data, effort=self.effort, adaptive=Coder.ADAPTIVE in self.coders)
         aligned = time.perf_counter()
         encoded = encode(old_data, new_data, alignment, self.profile, Label(), level_of(self.effort))
         patch.write_bytes(encoded.written.data)
