@@ -23,9 +23,12 @@ MIN_EFFORT: Final = 1
 DEFAULT_EFFORT: Final = 5
 MAX_EFFORT: Final = 9
 ROUNDS_TWICE_FROM: Final = 7
-COARSER_COSTS: Final = ((16, 80),)
-"""Costs of a mismatch and of a change of diagonal that are tried besides: fewer, longer segments suit images that differ much, and
-databases; the best of all is 1 to 8 % shorter than the usual one."""
+QUICK: Final = Costs(chain=4, sparse=2)
+"""Of alignments that others follow from."""
+COARSER: Final = Costs(mismatch=16, change=80)
+"""Fewer, longer segments suit images that differ much."""
+COARSEST: Final = Costs(mismatch=24, change=160, chain=4, sparse=2)
+"""And those of databases: 8 % shorter, and 1.5 % shorter with fewer seeds than with all of them."""
 VALUES_PAY_FROM: Final = 1.01
 """A value map must make the bundle shorter by this factor: the estimate is not more exact."""
 THOROUGH_FROM: Final = 3
@@ -82,14 +85,17 @@ def align(
     """
     if engine is Engine.BSDIFF or not matcher.is_compiled():
         return Alignment(bsdiff.segments(old, new))
-    quick = Costs(chain=4, sparse=2)
     costs = Costs(chain=4 if effort < DEFAULT_EFFORT else 16, sparse=2 if effort < THOROUGH_FROM else 1)
-    coarser = [replace(costs, mismatch=mismatch, change=change) for mismatch, change in COARSER_COSTS]
+    is_usual = effort >= DEFAULT_EFFORT
     tried = Effort(
-        quick,
-        [costs, *coarser] if effort >= DEFAULT_EFFORT else [costs],
-        2 if effort >= ROUNDS_TWICE_FROM else 1,
-        adaptive,
+        quick=QUICK,
+        short=[costs, COARSER] if is_usual else [costs],
+        long=[costs],
+        unpredicted=[COARSER, COARSEST]
+        if is_usual
+        else [replace(costs, mismatch=COARSER.mismatch, change=COARSER.change)],
+        rounds=2 if effort >= ROUNDS_TWICE_FROM else 1,
+        adaptive=adaptive,
     )
     with ThreadPoolExecutor(threads) as steps, ThreadPoolExecutor(threads) as rounds:
         if not predicts:
@@ -98,10 +104,10 @@ def align(
         prediction = best.prediction
         if effort >= THOROUGH_FROM:
             least = best.coded_bytes
-            tables = predict_tables(old, new, prediction, replace(best.costs, chain=quick.chain), steps)
+            tables = predict_tables(old, new, prediction, replace(best.costs, chain=QUICK.chain), steps)
             if tables is not None and (size := coded_bytes(tables, old, new, adaptive=adaptive)) < least:
                 prediction, least = tables, size
-            each = [quick, best.costs] if effort >= DEFAULT_EFFORT else [best.costs]
+            each = [QUICK, best.costs] if is_usual else [best.costs]
             valued = predict_values(old, new, prediction, each, steps)
             if valued is not None and coded_bytes(valued, old, new, adaptive=adaptive) * VALUES_PAY_FROM < least:
                 prediction = valued

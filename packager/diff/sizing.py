@@ -15,8 +15,8 @@ from packager.vehicle.index import MAX_WHOLE_OLD_BYTES
 from packager.vehicle.wire import encode_varint, zigzag
 
 LEVEL: Final = 3
-LITERALS_LEVEL: Final = 16
-"""Of short images, whose literals may refer to the whole old image: quick levels find too little of it."""
+LITERALS_LEVEL: Final = 9
+"""Of short images, whose literals may refer to the whole old image."""
 UNITS: Final = (1, 4)
 ADAPTIVE_BYTES: Final = 4 << 20
 """Residuals of longer images are estimated as if they were not adaptive, which takes less time."""
