@@ -1,7 +1,8 @@
 """Compares our bundles with the patches of all open peers, in one run: `make bench-delta CORPUS=DIR PAIRS=FILE`.
 
-For every version pair: our whole bundle, with all hashes and the self-check, for an ECU with zstd and for one with zstd and LZMA;
-against the smallest bare patch that any peer makes. Without a corpus the images of the sample release are compared.
+For every version pair: our whole bundle, with all hashes and the self-check, for an ECU with zstd, one with adaptive residuals
+besides, and one with LZMA, too; against the smallest bare patch that any peer makes.
+Without a corpus the images of the sample release are compared.
 """
 
 import argparse

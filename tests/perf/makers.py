@@ -244,6 +244,7 @@ class Xdelta3:
 
 OURS: Final[Mapping[str, Maker]] = {
     "zstd": Ours(frozenset({Coder.RAW, Coder.ZSTD})),
+    "adaptive": Ours(frozenset({Coder.RAW, Coder.ZSTD, Coder.ADAPTIVE})),
     "best": Ours(frozenset(Coder)),
 }
 PEERS: Final[Mapping[str, Maker]] = {

@@ -23,7 +23,7 @@ class Compared:
     Attributes:
         pair: The images.
         new_bytes: Length of the new image.
-        ours: Result per profile: "zstd", "best".
+        ours: Result per profile: "zstd", "adaptive" (zstd and adaptive residuals), "best".
         peers: Result per peer.
     """
 
@@ -188,7 +188,7 @@ def _time_figures(profile: str, rows: Sequence[Compared]) -> dict[str, Any]:
 
 def summary_table(figures: Sequence[dict[str, Any]]) -> str:
     """Return the figures for people; a goal stands behind its figure."""
-    columns = (("bundle / smallest peer patch", -34), ("profile", -7), ("pairs", 5), ("geo. mean", 15), ("worst", 15))
+    columns = (("bundle / smallest peer patch", -34), ("profile", -8), ("pairs", 5), ("geo. mean", 15), ("worst", 15))
     times = (("bytes above", 12), ("< 1 MiB: time", 14), (">= 1 MiB: mean, worst time", 27))
     lines = [" ".join(f"{title:>{width}}" if width > 0 else f"{title:{-width}}" for title, width in columns + times)]
     for row in figures:
@@ -197,7 +197,7 @@ def summary_table(figures: Sequence[dict[str, Any]]) -> str:
             for key in ("under_1_mib_most_s_above", "from_1_mib_mean_time_ratio", "from_1_mib_worst_time_ratio")
         )
         lines.append(
-            f"{row['group']:34} {row['profile']:7} {row['pairs']:5}"
+            f"{row['group']:34} {row['profile']:8} {row['pairs']:5}"
             f" {_with_goal(row['geometric_mean'], row['geometric_mean_goal']):>15}"
             f" {_with_goal(row['worst'], row['worst_goal']):>15}"
             f" {_with_goal(row['most_bytes_above'], row['most_bytes_above_goal']):>12}"
