@@ -36,7 +36,8 @@ def main() -> None:
     for name, spent in found["commands"].items():
         print(f"  {name:22} {spent['runs']:5} {spent['wall_s']:8.1f} {spent['cpu_s']:8.1f} {spent['last_s']:9.1f}")
     print(
-        f"all that is no build and no custodian's work: {found['publish_and_verify_s']:.1f} s (goal: under {GOAL_S} s)\n"
+        f"all that is no build and no custodian's work: {found['publish_and_verify_s']:.1f} s "
+        f"({found['publish_and_verify_cpu_s']:.1f} s of a core; goal: under {GOAL_S} s where nothing else runs)\n"
         f"check all roles of all releases: {found['all_roles_s']:.1f} s; a car checks its newest: {found['car_s']:.1f} s\n"
         f"all metadata: {found['metadata_bytes']:,} bytes\n"
         f"one car of {options.hardware_ids} ECUs reads for a release (goal: under {GOAL_BYTES:,} bytes)"
@@ -85,6 +86,7 @@ def measure(place: Path, hardware_ids: int, versions: int, olds: int) -> dict[st
     return {
         "commands": commands,
         "publish_and_verify_s": sum(commands[name]["wall_s"] for name in PUBLISH_AND_VERIFY),
+        "publish_and_verify_cpu_s": sum(commands[name]["cpu_s"] for name in PUBLISH_AND_VERIFY),
         "all_roles_s": time.perf_counter() - start_s,
         "car_s": car_s,
         "metadata_bytes": sum(map(len, office.served().files.values())),
