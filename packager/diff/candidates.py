@@ -55,7 +55,7 @@ class Effort:
         short: Of those that are compared for short images,
         long: and for long ones,
         unpredicted: and for long ones where nothing is predicted by addresses.
-        rounds: How often images are aligned in label space.
+        rounds: How often images are aligned in label space after the quick alignment there; at 0 that is kept, and nothing compared.
         adaptive: Whether residuals may be adaptive.
     """
 
@@ -103,15 +103,21 @@ def best_candidate(old: bytes, new: bytes, effort: Effort, workers: Workers) -> 
     costs = effort.short
     if len(new) > REMATCHED_BYTES:
         costs = effort.long if follows_addresses else effort.unpredicted
-    aligned = list(zip(costs, align_labelled(old, new, segments, mode, costs, workers), strict=True))
+    aligned: list[tuple[Costs, Sequence[Segment]]]
+    if not effort.rounds:
+        costs = [effort.unpredicted[-1] if mode is CELLS else effort.quick]
+    if effort.rounds or mode is CELLS:
+        aligned = list(zip(costs, align_labelled(old, new, segments, mode, costs, workers), strict=True))
+    else:
+        aligned = [(effort.quick, segments)]
     for _ in range(1, effort.rounds if follows_addresses else 1):
         aligned = [(each, align_labelled(old, new, found, mode, [each], workers)[0]) for each, found in aligned]
 
-    def predict(found: Sequence[Segment]) -> tuple[Prediction, int]:
+    def measure(found: Sequence[Segment]) -> tuple[Prediction, int]:
         prediction = with_pages(old, new, found, (mode, NOTHING) if mode is not NOTHING else (NOTHING,), workers.steps)
-        return prediction, coded_bytes(prediction, old, new, adaptive=effort.adaptive)
+        return prediction, coded_bytes(prediction, old, new, adaptive=effort.adaptive) if effort.rounds else 0
 
-    found = list(workers.rounds.map(predict, (segments for _, segments in aligned)))
+    found = list(workers.rounds.map(measure, (segments for _, segments in aligned)))
     sizes = [size for _, size in found]
     allowance = [size / COARSER_EXCESS if index and costs is effort.short else size for index, size in enumerate(sizes)]
     best = allowance.index(min(allowance))

@@ -88,13 +88,11 @@ def align(
     costs = Costs(chain=4 if effort < DEFAULT_EFFORT else 16, sparse=2 if effort < THOROUGH_FROM else 1)
     is_usual = effort >= DEFAULT_EFFORT
     tried = Effort(
-        quick=QUICK,
+        quick=QUICK if effort >= THOROUGH_FROM else replace(COARSER, chain=QUICK.chain, sparse=QUICK.sparse),
         short=[costs, COARSER] if is_usual else [costs],
         long=[costs],
-        unpredicted=[COARSER, COARSEST]
-        if is_usual
-        else [replace(costs, mismatch=COARSER.mismatch, change=COARSER.change)],
-        rounds=2 if effort >= ROUNDS_TWICE_FROM else 1,
+        unpredicted=[replace(COARSER, chain=costs.chain), COARSEST],
+        rounds=(effort >= THOROUGH_FROM) + (effort >= ROUNDS_TWICE_FROM),
         adaptive=adaptive,
     )
     with ThreadPoolExecutor(threads) as steps, ThreadPoolExecutor(threads) as rounds:
