@@ -88,7 +88,7 @@ def align(
     costs = Costs(chain=4 if effort < DEFAULT_EFFORT else 16, sparse=2 if effort < THOROUGH_FROM else 1)
     is_usual = effort >= DEFAULT_EFFORT
     tried = Effort(
-        quick=QUICK if effort >= THOROUGH_FROM else replace(COARSER, chain=QUICK.chain, sparse=QUICK.sparse),
+        quick=QUICK,
         short=[costs, COARSER] if is_usual else [costs],
         long=[costs],
         unpredicted=[replace(COARSER, chain=costs.chain), COARSEST],
