@@ -71,6 +71,15 @@ def _library() -> ctypes.CDLL | None:
         return None
 
 
+def library_version() -> str:
+    """Return the version of the system's liblzma; "none" where there is none, and bundles for ECUs with LZMA are larger."""
+    library = _library()
+    if library is None:
+        return "none"
+    library.lzma_version_string.restype = ctypes.c_char_p
+    return str(library.lzma_version_string().decode())
+
+
 def compress_behind(data: bytes, window: bytes) -> bytes | None:
     """Compress `data` to LZMA2 chunks that may refer to `window`, with the properties that make it smallest.
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from securesystemslib.signer import SecretsHandler
 
+from packager.diff import lzma
 from packager.model.errors import SupplyChainError
 from packager.model.jobs import BuiltBundle, CollectedImage, Plan
 from packager.model.policy import KeyPolicy
@@ -278,7 +279,7 @@ def _target(built: BuiltBundle) -> BundleTarget:
 def tool_versions() -> dict[str, str]:
     """Return the versions of what the bytes of a release depend on."""
     versions = {name: importlib.metadata.version(name) for name in TOOLS}
-    return {"python": platform.python_version(), **versions}
+    return {"python": platform.python_version(), "liblzma": lzma.library_version(), **versions}
 
 
 def _old(built: BuiltBundle) -> Digest | None:

@@ -19,7 +19,7 @@ static int32_t shift_down(int64_t value, int shift)
     return (int32_t)(value < 0 ? ~(~value >> shift) : value >> shift);
 }
 
-/* 4096 / (1 + e to the power of -x/256), between 1 and 4095. */
+/* 4096 / (1 + e to the power of -x/256), between 1 and 4095; between every 128th, of which FORMAT.md section 14 tells the formula, straight. */
 static int32_t squash(int32_t x)
 {
     static const int16_t steps[33]

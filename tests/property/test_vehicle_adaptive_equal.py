@@ -1,5 +1,6 @@
 """Adaptive residuals, compiled, pure, and from the specification: the same bytes, the same block, the same refusal."""
 
+import math
 from array import array
 
 import pytest
@@ -13,6 +14,11 @@ from tests.sample_bundles import noise
 from tests.spec_reader import SpecCorruptError, need
 
 _native = pytest.importorskip("packager.vehicle._native", reason="no compiled kernel here")
+
+
+def test_the_steps_are_those_of_the_logistic_function() -> None:
+    half = [int(4096 / (1 + math.exp((16 - number) / 2))) for number in range(16)]
+    assert [*half, 2047, *(4095 - step for step in reversed(half))] == list(_pure_adaptive._STEPS)
 
 
 @st.composite
