@@ -11,7 +11,7 @@ from typing import Final
 
 from packager.diff import matcher
 from packager.diff.matcher import Costs
-from packager.diff.prediction import Mode, Prediction, make_context, missed_in_pages, with_chosen
+from packager.diff.prediction import CELLS, Mode, Prediction, make_context, missed_in_pages, with_chosen
 from packager.diff.realignment import align_again, between, clusters, follow_pages, join, old_range
 from packager.vehicle._pure_stretch import PAGE_BYTES, PAGE_LOG2
 from packager.vehicle.instructions import Group, InstructionSet
@@ -61,15 +61,17 @@ def predict_tables(old: bytes, new: bytes, plain: Prediction, costs: Costs, pool
     Returns:
         None where there are none.
     """
+    # In a database nothing follows addresses: for a few chance tables the bundle would have to hold the whole address map.
     best = _Best(
         bytearray(plain.context.pages), _page_costs(plain, old, new, costs, [(0, len(new))]), list(plain.segments)
     )
-    looks_new = _looks(new, bytes(cost >= POOR_PAGE_COST for cost in best.costs))
+    kinds = slice(0 if plain.follows_addresses or CELLS not in plain.modes else len(SHORTEST), None)
+    looks_new = _looks(new, bytes(cost >= POOR_PAGE_COST for cost in best.costs))[kinds]
     candidates = [any(modes) for modes in zip(*looks_new, strict=True)]
     least_bytes = max(MIN_PAGES << PAGE_LOG2, len(new) // LEAST_STRETCH)
     stretches = [pair for pair in clusters(candidates, len(new), len(candidates)) if pair[1] - pair[0] >= least_bytes]
     looks_new = [_within(modes, stretches) for modes in looks_new]
-    looks_old = _looks(old, _old_pages(plain.segments, stretches, len(old)))
+    looks_old = _looks(old, _old_pages(plain.segments, stretches, len(old)))[kinds]
     old_pages = follow_pages(plain.context, len(old))
     modes = list(plain.modes)
     for found_new, found_old in zip(looks_new, looks_old, strict=True):
