@@ -1,31 +1,9 @@
 """Adaptive residuals for the second reader, written from FORMAT.md section 14 alone. It shares no code with the package."""
 
-SQUASHED = (
-    1,
-    2,
-    3,
-    6,
-    10,
-    16,
-    27,
-    45,
-    73,
-    120,
-    194,
-    310,
-    488,
-    747,
-    1101,
-    1546,
-    2047,
-    2549,
-    2994,
-    3348,
-    3607,
-    3785,
-    3901,
-)
-SQUASHED += (3975, 4024, 4050, 4068, 4079, 4085, 4089, 4092, 4093, 4094)
+import math
+
+LOWER = [int(4096 / (1 + math.exp((16 - number) / 2))) for number in range(16)]
+SQUASHED = (*LOWER, 2047, *(4095 - value for value in reversed(LOWER)))
 M = 1 << 32
 
 
