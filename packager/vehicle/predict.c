@@ -1,26 +1,8 @@
 /* Rewrites the address fields of instructions and pointers; see predict.h. */
-#include "predict.h"
-
-#include "delta.h"
 #include "instructions.h"
+#include "predict_piece.h"
 
-enum { BATCH = 128, FEW_ENTRIES = 8 };
-
-enum { POINTERS32 = 1, POINTERS64, POINTERS };
-
-/* One piece that is being rewritten, and what the mode of the page at hand looks for in it. */
-struct piece {
-    const struct ota_predictors *predictors;
-    enum ota_kind kind;
-    uint8_t *bytes;
-    size_t count;
-    uint64_t at; /* address of bytes[0]: in the old image for OTA_LABEL_OLD, else in the new one */
-    const struct ota_mode *mode;
-    uint32_t wanted;           /* mask of the rows of its instruction set that are in its groups */
-    int pointers;              /* POINTERS32 or POINTERS64 if it looks for pointers of 4 or 8 bytes as well, POINTERS if for several kinds, or 0: */
-    uint64_t below32, below64; /* for pointers of 4 and of 8 bytes to old offsets below these, */
-    int values;                /* and for numbers that the value map knows */
-};
+enum { BATCH = 128 };
 
 /* The rows of an instruction set, and what tells them apart at a glance. */
 struct table {
@@ -39,43 +21,6 @@ static const struct table tables[OTA_SETS] = {
     {NULL, 0, ota_arm32_candidates, 0, 0},
 };
 
-static uint32_t load16(const uint8_t *from)
-{
-    return (uint32_t)from[0] | (uint32_t)from[1] << 8;
-}
-
-static uint32_t load32(const uint8_t *from)
-{
-    return load16(from) | load16(from + 2) << 16;
-}
-
-static void store16(uint8_t *to, uint32_t value)
-{
-    to[0] = (uint8_t)value;
-    to[1] = (uint8_t)(value >> 8);
-}
-
-static void store32(uint8_t *to, uint32_t value)
-{
-    store16(to, value);
-    store16(to + 2, value >> 16);
-}
-
-/* Return the last of ascending numbers that is not above `limit`, or the first. Halving without a branch: which half is as good as
- * random, and a wrong guess of the processor costs more than the comparison. */
-static size_t last_up_to(const uint64_t *numbers, size_t count, uint64_t limit)
-{
-    const uint64_t *first = numbers;
-
-    while (count > 1) {
-        size_t half = count / 2;
-
-        first += (size_t)(0 - (uint64_t)(first[half] <= limit)) & half;
-        count -= half;
-    }
-    return (size_t)(first - numbers);
-}
-
 /* Note for each part of the old image which entry of the address map is the first in it. */
 static void index_parts(const struct ota_predictors *predictors, struct ota_lookup *lookup)
 {
@@ -93,31 +38,6 @@ static void index_parts(const struct ota_predictors *predictors, struct ota_look
     }
     lookup->parts[parts] = (uint32_t)predictors->map_count;
     lookup->has_parts = 1;
-}
-
-static inline uint64_t map_offset(const struct ota_predictors *predictors, uint64_t old_offset)
-{
-    const struct ota_lookup *lookup = predictors->lookup;
-    const uint64_t *starts = predictors->starts;
-    size_t first = 0, end = predictors->map_count;
-
-    if (old_offset >= predictors->old_bytes || end == 0) {
-        return old_offset;
-    }
-    if (lookup != NULL && lookup->has_parts) {
-        const uint32_t *part = lookup->parts + (size_t)(old_offset >> lookup->shift);
-
-        first = part[0] > 0 ? part[0] - 1 : 0; /* the last one before this part reaches into it */
-        end = part[1];
-    }
-    if (end - first > FEW_ENTRIES) {
-        first += last_up_to(starts + first, end - first, old_offset);
-    } else {
-        while (first + 1 < end && starts[first + 1] <= old_offset) {
-            first++;
-        }
-    }
-    return old_offset + (uint64_t)predictors->shifts[first];
 }
 
 uint64_t ota_map(const struct ota_predictors *predictors, uint64_t old_offset)
@@ -184,13 +104,6 @@ static uint32_t scatter(uint32_t word, uint32_t field, const struct ota_slice *s
 static uint32_t invert_by_sign(uint32_t field, int bits)
 {
     return field >> (bits - 1) & 1u ? field : field ^ (3u << (bits - 3));
-}
-
-static uint64_t extend(uint64_t value, int bits)
-{
-    uint64_t sign = (uint64_t)1 << (bits - 1);
-
-    return (value ^ sign) - sign;
 }
 
 static uint64_t floor_shift(uint64_t value, int shift)
@@ -424,11 +337,6 @@ static inline int may_point(const struct piece *piece, size_t at)
         may |= may_know(piece->predictors, word);
     }
     return may;
-}
-
-static uint64_t load64(const uint8_t *from)
-{
-    return (uint64_t)load32(from) | (uint64_t)load32(from + 4) << 32;
 }
 
 /* Places in a piece where something may have to be rewritten. */
@@ -740,143 +648,6 @@ static size_t scan_x86(const struct piece *piece, size_t at, size_t end)
     return at < end ? end : at;
 }
 
-static uint32_t load_place(const uint8_t *from)
-{
-    return (uint32_t)from[0] << 8 | (uint32_t)from[1];
-}
-
-static void store_place(uint8_t *to, uint32_t value)
-{
-    to[0] = (uint8_t)(value >> 8);
-    to[1] = (uint8_t)value;
-}
-
-/* Where the cells of the b-tree page at bytes[at] are: each place becomes the distance from the one before. The header, which tells how many
- * there are, is not touched. */
-static void rewrite_cells(const struct piece *piece, size_t at)
-{
-    const uint8_t *header = piece->bytes + at;
-    size_t start, count, left = piece->count - at, entry;
-    uint32_t before = OTA_PAGE_BYTES;
-
-    if (left < 8 || (header[0] != 2 && header[0] != 5 && header[0] != 10 && header[0] != 13)) {
-        return;
-    }
-    start = header[0] < 10 ? 12 : 8;
-    count = load_place(header + 3);
-    if (start + 2 * count > OTA_PAGE_BYTES) {
-        return;
-    }
-    for (entry = start; entry < start + 2 * count && left - 1 > entry; entry += 2) {
-        uint32_t found = load_place(header + entry), distance = (before - found) & 0xFFFFu;
-
-        store_place(piece->bytes + at + entry, distance);
-        before = piece->kind == OTA_UNLABEL ? distance : found;
-    }
-}
-
-/* Those of an old page whose header is not in the stretch: numbers that descend, and lead behind themselves. */
-static void guess_cells(const struct piece *piece, size_t at, size_t offset)
-{
-    uint32_t before;
-
-    at += offset & 1;
-    offset += offset & 1;
-    if (offset >= OTA_PAGE_BYTES || at > piece->count || piece->count - at < 2) {
-        return;
-    }
-    before = load_place(piece->bytes + at);
-    while (before < OTA_PAGE_BYTES && offset + 4 <= OTA_PAGE_BYTES && piece->count - at >= 4) {
-        uint32_t found;
-
-        at += 2;
-        offset += 2;
-        found = load_place(piece->bytes + at);
-        if (found < offset + 2 || found >= before) {
-            return;
-        }
-        store_place(piece->bytes + at, before - found);
-        before = found;
-    }
-}
-
-/* Pages of a database. Returns where the next one starts. */
-static size_t scan_cells(const struct piece *piece, size_t at, size_t end)
-{
-    while (at < end && piece->mode->groups & OTA_CALLS) {
-        size_t offset = (size_t)((piece->at + at) & (OTA_PAGE_BYTES - 1));
-
-        if (offset == 0) {
-            rewrite_cells(piece, at);
-        } else if (piece->kind == OTA_LABEL_OLD) {
-            guess_cells(piece, at, offset);
-        }
-        at += OTA_PAGE_BYTES - offset;
-    }
-    return at < end ? end : at;
-}
-
-/* Whether `word` is a distance from `place` to another place of the image, and not a short one: those are taken for lengths and flags. */
-static int is_far(uint32_t word, uint64_t place, uint64_t least, uint64_t image_bytes)
-{
-    uint64_t distance = extend(word, 32);
-
-    return (distance >> 63 ? 0 - distance : distance) >= least && place < image_bytes && place + distance < image_bytes;
-}
-
-/* Distances of 4 bytes from their own place. Targets stand in the upper half of the numbers, where no distance is in so short an image; what
- * was there takes the distance's place: doing it twice is doing nothing. */
-static size_t scan_distances(const struct piece *piece, size_t at, size_t end)
-{
-    const struct ota_mode *mode = piece->mode;
-    const struct ota_predictors *predictors = piece->predictors;
-    const uint32_t upper = (uint32_t)1 << 31;
-
-    if (!(mode->groups & OTA_CALLS) || predictors->new_bytes > (uint64_t)1 << 30) {
-        return end;
-    }
-    for (at += (size_t)(-(piece->at + at) & 3); at < end && piece->count - at >= 4; at += 4) {
-        uint64_t place = piece->at + at;
-        uint32_t word = load32(piece->bytes + at), back = word - (uint32_t)place - upper;
-
-        if (piece->kind == OTA_LABEL_OLD) {
-            if (is_far(word, place, mode->base, predictors->old_bytes)) {
-                store32(piece->bytes + at, (uint32_t)map_offset(predictors, place + extend(word, 32)) + upper);
-            }
-        } else if (is_far(word, place, mode->base, predictors->new_bytes)) {
-            store32(piece->bytes + at, word + (uint32_t)place + upper);
-        } else if (is_far(back, place, mode->base, predictors->new_bytes)) {
-            store32(piece->bytes + at, back);
-        }
-    }
-    return at < end ? end : at;
-}
-
-/* Records of one length: all bytes from `at` to `end` are one number, from which the same is subtracted, moved by a record. Little-endian the
- * record before is subtracted, big-endian the one behind. */
-static size_t scan_records(const struct piece *piece, size_t at, size_t end)
-{
-    const struct ota_mode *mode = piece->mode;
-    uint8_t record[OTA_MAX_RECORD_BYTES] = {0}; /* the bytes that the next ones are compared with */
-    size_t index, slot = 0;
-    int borrow = 0;
-
-    if (mode->base == 0 || mode->base > OTA_MAX_RECORD_BYTES || !(mode->groups & (OTA_CALLS | OTA_CONDITIONAL))) {
-        return end;
-    }
-    for (index = at; index < end; index++) {
-        uint8_t *byte = piece->bytes + (mode->groups & OTA_CALLS ? index : end - 1 - (index - at));
-        uint8_t label = (uint8_t)(*byte - record[slot] - borrow), whole = (uint8_t)(*byte + record[slot] + borrow);
-        uint8_t value = piece->kind == OTA_UNLABEL ? whole : *byte;
-
-        *byte = piece->kind == OTA_UNLABEL ? whole : label;
-        borrow = (int)value - (int)record[slot] - borrow < 0;
-        record[slot] = value;
-        slot = slot + 1 == mode->base ? 0 : slot + 1;
-    }
-    return end;
-}
-
 /* Return where the run of pages that have the mode of `page` ends; `end` is where that page ends. */
 static size_t run_end(const struct ota_predictors *predictors, uint64_t page, size_t end, size_t count)
 {
@@ -948,11 +719,11 @@ static void label(struct piece *piece, uint8_t *bytes, size_t count, uint64_t ne
         } else if (mode->set == OTA_X86) {
             at = scan_x86(piece, at, end);
         } else if (mode->set == OTA_BTREE) {
-            at = scan_cells(piece, at, end);
+            at = ota_scan_cells(piece, at, end);
         } else if (mode->set == OTA_DISTANCES) {
-            at = scan_distances(piece, at, end);
+            at = ota_scan_distances(piece, at, end);
         } else if (mode->set == OTA_RECORDS) {
-            at = scan_records(piece, at, run_end(predictors, page, end, count));
+            at = ota_scan_records(piece, at, run_end(predictors, page, end, count));
         } else {
             at = scan_words(piece, at, end);
         }
@@ -983,81 +754,4 @@ size_t ota_label_source(const struct ota_predictors *predictors, uint8_t *source
         at += (size_t)triples[1];
     }
     return index;
-}
-
-/* The covered units of a block, from unit `at` to before unit `end`, then those of the pieces that follow. */
-struct units {
-    const uint64_t *pieces;
-    size_t piece_count, unit, out_bytes;
-    uint64_t at, end;
-};
-
-/* Go to the next piece that has a unit of its own; 0 if there is none. */
-static int next_piece(struct units *units)
-{
-    while (units->at == units->end) {
-        uint64_t start, length, first, last;
-
-        if (units->piece_count == 0) {
-            return 0;
-        }
-        start = units->pieces[0];
-        length = units->pieces[1];
-        units->pieces += 2;
-        units->piece_count--;
-        if (length == 0 || start >= units->out_bytes || length > units->out_bytes - start) {
-            continue;
-        }
-        first = start / units->unit;
-        last = (start + length - 1) / units->unit + 1;
-        if (last > units->end) { /* else the piece before has it all */
-            units->at = first > units->end ? first : units->end;
-            units->end = last;
-        }
-    }
-    return 1;
-}
-
-enum ota_unit_fault ota_add_units(uint8_t *out, size_t out_bytes, const uint64_t *pieces, size_t piece_count, const uint8_t *gaps,
-                                  size_t gaps_bytes, const uint8_t *values, size_t values_bytes, size_t unit)
-{
-    struct units units;
-    size_t read = 0, used = 0;
-
-    units.pieces = pieces;
-    units.piece_count = piece_count;
-    units.unit = unit;
-    units.out_bytes = out_bytes;
-    units.at = 0;
-    units.end = 0;
-    while (read < gaps_bytes) {
-        uint64_t gap;
-        size_t length = ota_varint(gaps + read, gaps_bytes - read, &gap), place, index;
-        unsigned carry = 0;
-
-        if (length == 0 || values_bytes - used < unit) {
-            return OTA_UNITS_BAD;
-        }
-        read += length;
-        for (;;) {
-            if (!next_piece(&units)) {
-                return OTA_UNITS_BAD;
-            }
-            if (gap < units.end - units.at) {
-                break;
-            }
-            gap -= units.end - units.at;
-            units.at = units.end;
-        }
-        units.at += gap;
-        place = (size_t)units.at * unit;
-        for (index = 0; index < unit && place + index < out_bytes; index++) {
-            carry += (unsigned)out[place + index] + values[used + index];
-            out[place + index] = (uint8_t)carry;
-            carry >>= 8;
-        }
-        used += unit;
-        units.at++;
-    }
-    return used == values_bytes ? OTA_UNITS_OK : OTA_UNITS_LEFT_OVER;
 }

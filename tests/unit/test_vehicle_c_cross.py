@@ -15,6 +15,7 @@ MAX_TEXT_BYTES = 10 * 1024
 MAX_PREDICT_TEXT_BYTES = 10 * 1024  # a third of it tables; a plain walk has 3 KiB less and takes twice as long
 MAX_STATE_BYTES = 1024
 MAX_STACK_BYTES = 1536
+PREDICTION = ("predict.c", "predict_tables.c", "predict_units.c")
 MEMORY_FUNCTIONS = {"memcpy", "memmove", "memset", "memcmp"}
 
 pytestmark = pytest.mark.system
@@ -34,7 +35,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("command", ["gcc", "clang"])
-@pytest.mark.parametrize("name", ["adaptive.c", "predict.c", "segments.c"])
+@pytest.mark.parametrize("name", ["adaptive.c", *PREDICTION, "segments.c"])
 def test_what_is_no_part_of_the_core_compiles_without_a_warning(name: str, command: str, tmp_path: Path) -> None:
     compile_c(compiler(command), *STRICT, "-ffreestanding", "-O2", "-c", VEHICLE / name, "-o", tmp_path / "part.o")
 
@@ -42,7 +43,16 @@ def test_what_is_no_part_of_the_core_compiles_without_a_warning(name: str, comma
 def test_prediction_on_a_microcontroller(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is no part of the core; a reader of predicted blocks adds this much code, no data, and no library but memset."""
     target = tmp_path / "predict.o"
-    compile_c(compiler(f"{PREFIX}gcc"), *STRICT, *CORTEX_M4, "-c", VEHICLE / "predict.c", "-o", target)
+    compile_c(
+        compiler(f"{PREFIX}gcc"),
+        *STRICT,
+        *CORTEX_M4,
+        "-r",
+        "-nostdlib",
+        *(VEHICLE / name for name in PREDICTION),
+        "-o",
+        target,
+    )
     text, data, bss = map(int, _output("size", target).splitlines()[1].split()[:3])
     wanted = set(re.findall(r"^ +U (\w+)$", _output("nm", target), re.MULTILINE))
     with capsys.disabled():
