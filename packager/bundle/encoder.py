@@ -53,7 +53,9 @@ WINDOW_PAYS_FROM: Final = 2
 """The slow forms take 1 to 3 s per MiB. They are looked at where a fast compression of the block alone is less than this many times what
 the segments make of it; beyond, they were shorter by 2 % at most."""
 RIVAL_LEVEL: Final = 12
-"""They are made at this level first, in a tenth of the time, and at the full one only where they win at this one."""
+"""They are made at this level first, in a tenth of the time, and at the full one only where they win at this one, or nearly:"""
+RIVAL_MARGIN: Final = 1.05
+"""a long window gains more by the full level than segments do."""
 FormMaker: TypeAlias = Callable[[Place, Means], CodedBlock | None]
 _WITHOUT_SEGMENTS: Final = ("raw", "compressed+zstd", "compressed+lzma", "window+zstd")
 
@@ -278,11 +280,13 @@ def _segments_form(place: Place, means: Means) -> CodedBlock:
 
 
 def _promising(place: Place, means: Means, rivals: Sequence[FormMaker]) -> Sequence[FormMaker]:
-    """Keep the form that is shortest when all, and the segments, are coded quickly: none if that is the segments."""
+    """Keep the form that is shortest when all are coded quickly, unless the segments are clearly shorter."""
     if not rivals or (len(rivals) == 1 and not place.pieces) or means.level <= RIVAL_LEVEL:
         return rivals
     quick_means = replace(means, level=RIVAL_LEVEL, coders=means.coders - {Coder.LZMA})
-    best, best_cost = None, _cost(_segments_form(place, quick_means), place) if place.pieces else len(place.output)
+    best, best_cost = None, float(len(place.output))
+    if place.pieces:
+        best_cost = _cost(_segments_form(place, quick_means), place) * RIVAL_MARGIN
     for rival in rivals:
         form = rival(place, quick_means)
         if form is not None and _cost(form, place) < best_cost:

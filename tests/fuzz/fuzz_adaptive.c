@@ -2,40 +2,10 @@
  *
  * What was read from the stream is written again, from the block as it was, and must give the same block when it is read.
  */
-#include <stdlib.h>
-#include <string.h>
-
 #include "adaptive.h"
+#include "input.h"
 
 enum { MAX_PIECES = 32 };
-
-struct input {
-    const uint8_t *at;
-    size_t left;
-};
-
-static uint64_t number(struct input *input, size_t width)
-{
-    uint64_t value = 0;
-    size_t index;
-
-    for (index = 0; index < width && input->left > 0; index++, input->at++, input->left--) {
-        value |= (uint64_t)*input->at << (8 * index);
-    }
-    return value;
-}
-
-/* A copy of exactly these bytes, so that the sanitizer guards both ends. */
-static uint8_t *copy(const uint8_t *from, size_t count)
-{
-    uint8_t *bytes = malloc(count > 0 ? count : 1);
-
-    if (bytes == NULL) {
-        abort();
-    }
-    memcpy(bytes, from, count);
-    return bytes;
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -6,42 +6,10 @@
  * Only the documented preconditions hold: known sets, pages with modes that are there, ascending starts. Labels must be undone exactly, and a
  * lookup must change nothing.
  */
-#include <stdlib.h>
-#include <string.h>
-
 #include "predict.h"
+#include "input.h"
 
 enum { MAX_MODES = 16, MAX_PAGES = 64, MAX_ENTRIES = 64, MAX_PIECES = 32, MAX_VALUES = 16, PARTS_LOG2 = 5, SLOTS_LOG2 = 4 };
-
-struct input {
-    const uint8_t *at;
-    size_t left;
-};
-
-static uint64_t number(struct input *input, size_t width)
-{
-    uint64_t value = 0;
-    size_t index;
-
-    for (index = 0; index < width && input->left > 0; index++, input->at++, input->left--) {
-        value |= (uint64_t)*input->at << (8 * index);
-    }
-    return value;
-}
-
-/* A copy of exactly the next bytes, so that the sanitizer guards both ends. */
-static uint8_t *copy(struct input *input, size_t count)
-{
-    uint8_t *bytes = malloc(count > 0 ? count : 1);
-
-    if (bytes == NULL) {
-        abort();
-    }
-    memcpy(bytes, input->at, count);
-    input->at += count;
-    input->left -= count;
-    return bytes;
-}
 
 static void add_units(struct input *input, size_t unit)
 {
@@ -58,11 +26,11 @@ static void add_units(struct input *input, size_t unit)
     }
     gaps_bytes = (size_t)number(input, 1);
     gaps_bytes = gaps_bytes < input->left ? gaps_bytes : input->left;
-    gaps = copy(input, gaps_bytes);
+    gaps = take_copy(input, gaps_bytes);
     out_bytes = input->left / 2;
-    out = copy(input, out_bytes);
+    out = take_copy(input, out_bytes);
     values_bytes = input->left;
-    values = copy(input, values_bytes);
+    values = take_copy(input, values_bytes);
     (void)ota_add_units(out, out_bytes, pieces, count, gaps, gaps_bytes, values, values_bytes, unit);
     free(gaps);
     free(out);
@@ -75,7 +43,7 @@ static void label(const struct ota_predictors *predictors, struct input *input, 
     struct ota_lookup lookup = {parts, slots, PARTS_LOG2, SLOTS_LOG2, 0, 0, 0};
     struct ota_predictors faster = *predictors;
     size_t count = input->left;
-    uint8_t *wanted = copy(input, count), *bytes = malloc(count > 0 ? count : 1);
+    uint8_t *wanted = take_copy(input, count), *bytes = malloc(count > 0 ? count : 1);
 
     if (bytes == NULL) {
         abort();
