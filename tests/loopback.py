@@ -1,12 +1,13 @@
 """A web server on the loopback interface, for as long as a test needs it."""
 
 import threading
+from abc import ABC, abstractmethod
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
 
-class LoopbackServer:
+class LoopbackServer(ABC):
     """Answers each request with `answer`, in a thread of its own, inside a ``with``.
 
     Attributes:
@@ -28,8 +29,9 @@ class LoopbackServer:
         self._thread = threading.Thread(target=lambda: self._server.serve_forever(poll_interval=0.01))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
+    @abstractmethod
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        raise NotImplementedError
+        """Answer one request."""
 
     def __enter__(self) -> Self:
         self._thread.start()

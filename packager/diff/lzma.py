@@ -71,7 +71,7 @@ def _library() -> ctypes.CDLL | None:
         return None
 
 
-def library_version() -> str:
+def liblzma_version() -> str:
     """Return the version of the system's liblzma; "none" where there is none, and bundles for ECUs with LZMA are larger."""
     library = _library()
     if library is None:

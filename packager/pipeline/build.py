@@ -279,7 +279,7 @@ def _target(built: BuiltBundle) -> BundleTarget:
 def tool_versions() -> dict[str, str]:
     """Return the versions of what the bytes of a release depend on."""
     versions = {name: importlib.metadata.version(name) for name in TOOLS}
-    return {"python": platform.python_version(), "liblzma": lzma.library_version(), **versions}
+    return {"python": platform.python_version(), "liblzma": lzma.liblzma_version(), **versions}
 
 
 def _old(built: BuiltBundle) -> Digest | None:
