@@ -5,11 +5,12 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.faulty_storage import CUTS
 
-settings.register_profile("untimed", deadline=None)  # an example that waits for a busy machine breaks no rule
+# An example that waits for a busy machine breaks no rule.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 

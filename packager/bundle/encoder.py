@@ -127,6 +127,11 @@ def encode(
             labelled_old = bytes(labelled)
         predicting = Means(profile.coders, window_bytes, level, alignment.prediction, labelled_old)
         predicted = _encode(identity, old, new, predicting, alignment.prediction.segments, threads)
+        if (
+            predicted.written.memory_bytes > profile.ram_bytes
+        ):  # a window in a few blocks is worth less than what is predicted in the others
+            predicting = Means(profile.coders, 0, level, alignment.prediction)
+            predicted = _encode(identity, old, new, predicting, alignment.prediction.segments, threads)
         if predicted.written.memory_bytes <= profile.ram_bytes and _is_best(predicted, alignment.prediction):
             return predicted
         made.append(predicted)

@@ -4,7 +4,7 @@
  * changes of diagonal have costs; the cheapest path through the few diagonals that seeds suggest is found by dynamic programming (Viterbi),
  * so that a good alignment goes on through changed bytes. Seeds are hashes of 8 and of 24 bytes of the old image.
  *
- * Memory: 8 bytes per byte of the old image up to 64 MiB; beyond, seeds are taken further apart. Paths are settled every `SETTLE` bytes.
+ * Memory: 8 to 12 bytes per byte of the old image (tables are powers of two), 8 at 64 MiB; beyond, seeds are taken further apart. Paths are settled every `SETTLE` bytes.
  *
  * One index of an old image serves any number of walks, at the same time, too: with other costs, or through other parts of the new image.
  * What threads do is up to the caller: its two tables can be filled at once, and parts be walked at once; the interpreter is left to others.

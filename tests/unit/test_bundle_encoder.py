@@ -1,11 +1,15 @@
-"""Which forms of a block are made at the full level."""
+"""Which forms of a block, and which bundles, are tried."""
+
+from collections.abc import Sequence
 
 import pytest
 
 from packager.bundle import encoder
-from packager.bundle.encoder import RIVAL_LEVEL
+from packager.bundle.encoder import BOTH_TRIED_BYTES, RIVAL_LEVEL, EncodedBundle, Label, encode
 from packager.bundle.forms import Means, Place
-from packager.bundle.writer import CodedBlock
+from packager.bundle.writer import CodedBlock, Identity, WrittenBundle
+from packager.diff.engine import Alignment
+from packager.diff.prediction import NOTHING, Prediction, make_context
 from packager.vehicle.manifest import Op
 from packager.vehicle.profile import DEFAULT_PROFILE, Coder
 from packager.vehicle.segments import Segment
@@ -29,3 +33,23 @@ def test_a_rival_that_is_nearly_as_short_when_coded_quickly_is_made(
         return form(Op.WINDOW, rival_bytes)
 
     assert encoder._promising(PLACE, MEANS, [rival]) == ([rival] if is_made else [])
+
+
+def test_prediction_is_kept_without_windows_where_these_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window in one block needs memory for all of the update."""
+    tried: list[Means] = []
+
+    def fake(
+        identity: Identity, old: bytes | None, new: bytes, means: Means, segments: Sequence[Segment], threads: int
+    ) -> EncodedBundle:
+        tried.append(means)
+        memory_bytes = DEFAULT_PROFILE.ram_bytes + (means.window_bytes > 0)
+        return EncodedBundle(WrittenBundle(bytes(BOTH_TRIED_BYTES + 1), 100, memory_bytes), {"predicted": 2})
+
+    monkeypatch.setattr(encoder, "_encode", fake)
+    old, new = bytes(5000), bytes(4999) + b"\1"
+    prediction = Prediction((NOTHING,), make_context([NOTHING], b"\0\0", old, new, []), [])
+    made = encode(old, new, Alignment((), prediction), DEFAULT_PROFILE, Label())
+    assert made.written.memory_bytes == DEFAULT_PROFILE.ram_bytes
+    assert [means.prediction for means in tried] == [prediction, prediction]
+    assert [means.window_bytes > 0 for means in tried] == [True, False]
