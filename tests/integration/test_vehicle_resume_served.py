@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -37,15 +38,22 @@ print(report.ecus[0].downloaded_bytes)
 """
 
 
+@dataclass
+class Traffic:
+    """What was asked for and sent of bundles."""
+
+    asked: list[tuple[int, int]] = field(default_factory=list)
+    sent_bytes: int = 0
+    clients: set[tuple[str, int]] = field(default_factory=set)
+
+
 class Server(LoopbackServer):
-    """Serves a directory over HTTP/1.1 with ranges, counts what is asked for and sent of bundles, and can send slowly."""
+    """Serves a directory over HTTP/1.1 with ranges, counts the traffic in bundles, and can send slowly."""
 
     def __init__(self, root: Path) -> None:
         super().__init__("HTTP/1.1")
         self.root = root
-        self.asked: list[tuple[int, int]] = []
-        self.sent_bytes = 0
-        self.clients: set[tuple[str, int]] = set()
+        self.traffic = Traffic()
         self.pause_s = 0.0
         self.knows_ranges = True
 
@@ -62,14 +70,16 @@ class Server(LoopbackServer):
             request.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
         request.end_headers()
         is_bundle = request.path.endswith(".bundle")
+        # An answer under way when its client is killed may go on for a moment: it stays in the traffic of that client's time.
+        traffic = self.traffic
         if is_bundle:
-            self.asked.append((start, end))
-            self.clients.add(request.client_address)
+            traffic.asked.append((start, end))
+            traffic.clients.add(request.client_address)
         try:
             for at in range(start, end, BLOCK_BYTES):
                 part = data[at : min(at + BLOCK_BYTES, end)]
                 request.wfile.write(part)
-                self.sent_bytes += len(part) if is_bundle else 0
+                traffic.sent_bytes += len(part) if is_bundle else 0
                 time.sleep(self.pause_s if is_bundle else 0)
         except OSError:
             request.close_connection = True
@@ -119,15 +129,13 @@ class World:
         server.pause_s = 0.002
         with self.start(server, workers) as process:
             deadline = time.monotonic() + 30
-            while server.sent_bytes < 4 * MIB:
+            while server.traffic.sent_bytes < 4 * MIB:
                 assert process.poll() is None, process.communicate()
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
             process.kill()
         server.pause_s = 0
-        server.asked.clear()
-        server.clients.clear()
-        server.sent_bytes = 0
+        server.traffic = Traffic()
 
     def lose(self, *blocks: int) -> None:
         """Do to the slot what a power cut does that loses writes which were not synced."""
@@ -152,15 +160,15 @@ def test_after_a_cut_the_wire_carries_what_the_slot_lacks_and_no_more(tmp_path: 
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
         head_bytes = world.bundle.head_bytes
-        assert server.sent_bytes == head_bytes + sum(record.blob_bytes for record in missing)
-        assert int(out) == server.sent_bytes
+        assert server.traffic.sent_bytes == head_bytes + sum(record.blob_bytes for record in missing)
+        assert int(out) == server.traffic.sent_bytes
         first = [world.head.index[block] for block in (3, 4, 9)]
-        assert server.asked[:3] == [
+        assert server.traffic.asked[:3] == [
             (0, head_bytes),
             (head_bytes + first[0].blob_offset, head_bytes + first[1].blob_end),
             (head_bytes + first[2].blob_offset, head_bytes + first[2].blob_end),
         ]
-        assert len(server.clients) == 1, "one connection for all parts"
+        assert len(server.traffic.clients) == 1, "one connection for all parts"
     assert world.slot.read_bytes() == world.new
 
 
@@ -173,5 +181,5 @@ def test_a_server_without_ranges_is_asked_once_and_not_for_each_gap(tmp_path: Pa
         process = world.start(server, 2)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
-        assert len(server.asked) == 2, "once for the head, once from the first gap on"
+        assert len(server.traffic.asked) == 2, "once for the head, once from the first gap on"
     assert world.slot.read_bytes() == world.new
