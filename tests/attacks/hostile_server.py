@@ -1,12 +1,12 @@
 """Serves a repository over HTTP as hostile servers do: an answer per path, everything else as it is."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from packager.vehicle.fetch import HttpFetcher
-from tests.loopback import LoopbackServer
+from tests.loopback import PATIENCE_S, LoopbackServer
 from tests.repository_simulator import RepositorySimulator
 
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
@@ -33,7 +33,7 @@ class HostileServer(LoopbackServer):
     """Attributes:
     answers: By path below ``metadata/`` or ``targets/``; the others are honest.
     requests: Path and range of each request.
-    sent_bytes: Counted by answers that never end.
+    received_bytes: What clients took of all contents; what the sockets held besides is another matter.
     """
 
     def __init__(self, repository: RepositorySimulator) -> None:
@@ -41,7 +41,7 @@ class HostileServer(LoopbackServer):
         self.repository = repository
         self.answers: dict[str, Answer] = {}
         self.requests: list[tuple[str, str | None]] = []
-        self.sent_bytes = 0
+        self.received_bytes = 0
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         folder, _, path = request.path.removeprefix("/").partition("/")
@@ -63,24 +63,62 @@ class HostileServer(LoopbackServer):
             request.wfile.write(first)
             while True:
                 request.wfile.write(b" " * 65536)
-                self.sent_bytes += 65536
 
         return answer
+
+    def count(self, length_bytes: int) -> None:
+        """Take note of what a client received."""
+        self.received_bytes += length_bytes
+
+
+class Client:
+    """Fetches as `HttpFetcher` does, with little patience for one path alone: an honest answer may be late on a busy machine.
+
+    Args:
+        url: What all paths share.
+        impatient_with: The path.
+        options: Of the fetchers.
+    """
+
+    def __init__(self, url: str, impatient_with: str, options: dict[str, Any]) -> None:
+        self._impatient_with = impatient_with
+        self._impatient = HttpFetcher(url, read_timeout_s=0.2, **options)
+        self._patient = HttpFetcher(url, read_timeout_s=PATIENCE_S, **options)
+
+    @property
+    def serves_ranges(self) -> bool:
+        return self._impatient.serves_ranges and self._patient.serves_ranges
+
+    def fetch(self, path: str, max_bytes: int) -> bytes:
+        return self._for(path).fetch(path, max_bytes)
+
+    def stream(self, path: str, offset: int, end: int) -> Generator[bytes, None, None]:
+        return self._for(path).stream(path, offset, end)
+
+    def read(self, path: str, offset: int, end: int) -> bytes:
+        return self._for(path).read(path, offset, end)
+
+    def _for(self, path: str) -> HttpFetcher:
+        return self._impatient if path == self._impatient_with else self._patient
+
+    def close(self) -> None:
+        self._impatient.close()
+        self._patient.close()
 
 
 @contextmanager
 def serving(
-    repository: RepositorySimulator, read_timeout_s: float = 5.0, attempts: int = 4
-) -> Iterator[tuple[HostileServer, HttpFetcher, HttpFetcher]]:
+    repository: RepositorySimulator, impatient_with: str = "", attempts: int = 4
+) -> Iterator[tuple[HostileServer, Client, Client]]:
     """Yield the server and the client's fetchers for metadata and for targets."""
-    options: dict[str, Any] = {
-        "sleep": lambda _: None,
-        "read_timeout_s": read_timeout_s,
-        "retry_delays_s": (0.0,) * (attempts - 1),
-    }
-    with (
-        HostileServer(repository) as server,
-        HttpFetcher(f"{server.url}/metadata", **options) as metadata,
-        HttpFetcher(f"{server.url}/targets", **options) as targets,
-    ):
-        yield server, metadata, targets
+    with HostileServer(repository) as server:
+        options: dict[str, Any] = {
+            "sleep": lambda _: None,
+            "retry_delays_s": (0.0,) * (attempts - 1),
+            "on_bytes": server.count,
+        }
+        with (
+            closing(Client(f"{server.url}/metadata", impatient_with, options)) as metadata,
+            closing(Client(f"{server.url}/targets", impatient_with, options)) as targets,
+        ):
+            yield server, metadata, targets

@@ -19,6 +19,7 @@ from packager.vehicle.inventory import status
 from packager.vehicle.manifest import Op
 from packager.vehicle.metadata_store import NotFoundError
 from packager.vehicle.profile import Coder
+from packager.vehicle.trust import MAX_ROOT_BYTES
 from tests.attacks.hostile_server import honest, serving
 from tests.attacks.scene import (
     EVIL,
@@ -34,6 +35,7 @@ from tests.attacks.scene import (
     edit,
     sign,
 )
+from tests.loopback import PATIENCE_S
 from tests.repository_simulator import BLOCK_BYTES, RepositorySimulator
 from tests.sample_bundles import Sample, make
 from tests.vehicle_car import Car
@@ -126,7 +128,7 @@ def test_attack_31_metadata_that_never_ends(scene: Scene, role: str) -> None:
         server.answers[f"{role}.json"] = server.endless(scene.repository.files[f"{role}.json"])
         may_change = DELEGATED if role == "1.body" else ()
         scene.refused(UntrustedError, "longer than", may_change=may_change, metadata=metadata, bundles=targets)
-        assert server.sent_bytes < 8_000_000, "what the sockets hold, too"
+        assert server.received_bytes < MAX_ROOT_BYTES + 100_000, "the longest limit, and what was honest"
     scene.recovers()
 
 
@@ -135,7 +137,7 @@ def test_attack_31_a_bundle_that_never_ends(scene: Scene) -> None:
     with serving(scene.repository) as (server, metadata, targets):
         server.answers[DELTA] = server.endless(scene.repository.contents[DELTA])
         scene.update(metadata=metadata, bundles=targets)
-        assert server.sent_bytes < 8_000_000
+        assert server.received_bytes < len(scene.repository.contents[DELTA]) + 100_000
     assert scene.car.active("BDC") == NEW
 
 
@@ -319,11 +321,12 @@ def test_attack_33_a_server_that_falls_silent(scene: Scene, path: str) -> None:
         request.wfile.flush()
         request.rfile.read(1)  # until the car hangs up
 
-    with serving(scene.repository, read_timeout_s=0.2, attempts=2) as (server, metadata, targets):
+    with serving(scene.repository, path, attempts=2) as (server, metadata, targets):
         server.answers[path] = answer
         may_change = () if path == "timestamp.json" else PREPARING
         scene.refused(TemporaryError, "Read timed out", may_change=may_change, metadata=metadata, bundles=targets)
-        assert [asked for asked, _ in server.requests].count(path) == 2
+        # The bytes that came start the count of attempts anew, unless they came with the first.
+        assert [asked for asked, _ in server.requests].count(path) in ((2,) if path == "timestamp.json" else (2, 3))
     scene.recovers()
 
 
@@ -366,18 +369,22 @@ def test_attack_33_an_answer_that_is_no_http(scene: Scene, path: str, answer: by
     "drop", [b"HTTP/1.1 100 Continue\r\n\r\n", b"a", b"a: b\r\n"], ids=["continue", "byte", "header"]
 )
 @pytest.mark.parametrize("path", ["timestamp.json", DELTA])
-def test_attack_33_an_answer_that_never_begins(scene: Scene, path: str, drop: bytes) -> None:
+def test_attack_33_an_answer_that_never_begins(
+    scene: Scene, path: str, drop: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Slow retrieval before the first byte of content: never silent, so that no timeout of a socket notices."""
+    monkeypatch.setattr("http.client._MAXHEADERS", 1 << 30)  # on a busy machine many come before the time is over
 
     def send(request: BaseHTTPRequestHandler, data: bytes) -> None:
         if not drop.startswith(b"HTTP"):
             request.wfile.write(b"HTTP/1.1 200 OK\r\n")
-        for _ in range(2000):
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
             request.wfile.write(drop)
             request.wfile.flush()
             time.sleep(0.005)
 
-    with serving(scene.repository, read_timeout_s=0.2, attempts=1) as (server, metadata, targets):
+    with serving(scene.repository, path, attempts=1) as (server, metadata, targets):
         server.answers[path] = send
         may_change = () if path == "timestamp.json" else DELEGATED
         scene.refused(TemporaryError, "Read timed out", may_change=may_change, metadata=metadata, bundles=targets)
