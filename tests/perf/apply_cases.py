@@ -1,5 +1,10 @@
-"""What `bench_apply` measures: image pairs in files on a RAM disk, with our bundle and the patch of every peer, made once and kept."""
+"""What `bench_apply` measures: image pairs in files on a RAM disk, with our bundle and the patch of every peer.
 
+Our bundle is made anew each time: one that was kept would measure the code that made it. Patches of peers are kept by what they depend on.
+"""
+
+import hashlib
+import importlib.metadata
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,7 +19,7 @@ import zstandard
 from packager.bundle.encoder import Label, encode
 from packager.diff.engine import DEFAULT_EFFORT, Alignment, align, level_of
 from packager.vehicle.profile import DEFAULT_PROFILE, MIB
-from sample_images.synthesiser import FirmwareSpec, write_firmware
+from sample_images.synthesiser import SYNTHESISER_REVISION, FirmwareSpec, write_firmware
 from tests.perf.alignment import by_seeds, by_symbols
 
 BSDIFF_MOST_BYTES = 16 * MIB
@@ -57,7 +62,7 @@ def generated(directory: Path, size_bytes: int) -> Case:
     specs = [FirmwareSpec("aarch64", size_bytes, seed=7, version=version) for version in (0, 1)]
     files = []
     for spec in specs:
-        files.append(directory / f"generated-{size_bytes // MIB}-v{spec.version}.bin")
+        files.append(directory / f"generated-{SYNTHESISER_REVISION}-{size_bytes}-v{spec.version}.bin")
         if not files[-1].exists():
             write_firmware(spec, files[-1])
     title = f"generated aarch64, {size_bytes // MIB} MiB"
@@ -75,8 +80,7 @@ def of_corpus(corpus: Path, directory: Path) -> Iterator[Case]:
             key = f"{place.parent.name}-{place.name}"
             files = [directory / f"{key}-{side}.bin" for side in ("old", "new")]
             for source, file in zip((old, new), files, strict=True):
-                if not file.exists():
-                    shutil.copyfile(source, file)
+                shutil.copyfile(source, file)
             yield _case(f"{place.parent.name} {place.name} {old.stem} -> {new.stem}", *files, ".predicted", _align)
 
 
@@ -88,28 +92,28 @@ def _align(before: bytes, after: bytes) -> Alignment:
 
 def _case(title: str, old: Path, new: Path, kind: str, aligned: Callable[[bytes, bytes], Alignment]) -> Case:
     bundle = new.with_suffix(kind)
-    head = new.with_suffix(f"{kind}-head")
     before, after = old.read_bytes(), new.read_bytes()
-    if not bundle.exists():
-        level = LEVEL if kind == ".bundle" else level_of(DEFAULT_EFFORT)
-        written = encode(before, after, aligned(before, after), DEFAULT_PROFILE, Label(), level).written
-        head.write_text(str(written.head_bytes))
-        bundle.write_bytes(written.data)
+    level = LEVEL if kind == ".bundle" else level_of(DEFAULT_EFFORT)
+    written = encode(before, after, aligned(before, after), DEFAULT_PROFILE, Label(), level).written
+    bundle.write_bytes(written.data)
     longest = max(len(before), len(after))
-    patches = {"zstd": new.with_suffix(".zst")}
-    if not patches["zstd"].exists():
-        patches["zstd"].write_bytes(_zstd_patch(before, after))
+    makers = {"zstd": (_zstd_patch, "zstandard")}
     if longest <= HDIFF_MOST_BYTES:
-        patches["hdiffpatch"] = new.with_suffix(".hdiff")
-        if not patches["hdiffpatch"].exists():
-            patches["hdiffpatch"].write_bytes(
-                hdiffpatch.diff(before, after, hdiffpatch.COMPRESSION_ZSTD, validate=False)
-            )
+        makers["hdiffpatch"] = (_hdiff_patch, "hdiffpatch")
     if longest <= BSDIFF_MOST_BYTES:
-        patches["bsdiff4"] = new.with_suffix(".bsdiff")
-        if not patches["bsdiff4"].exists():
-            patches["bsdiff4"].write_bytes(bsdiff4.diff(before, after))
-    return Case(title, old, new, bundle, int(head.read_text()), patches)
+        makers["bsdiff4"] = (bsdiff4.diff, "bsdiff4")
+    pair = hashlib.sha256(hashlib.sha256(before).digest() + hashlib.sha256(after).digest()).hexdigest()
+    patches = {}
+    for name, (make, package) in makers.items():
+        patches[name] = new.with_name(f"{pair[:16]}.{name}-{importlib.metadata.version(package)}")
+        if not patches[name].exists():
+            patches[name].write_bytes(make(before, after))
+    return Case(title, old, new, bundle, written.head_bytes, patches)
+
+
+def _hdiff_patch(old: bytes, new: bytes) -> bytes:
+    patch: bytes = hdiffpatch.diff(old, new, hdiffpatch.COMPRESSION_ZSTD, validate=False)
+    return patch
 
 
 def _zstd_patch(old: bytes, new: bytes) -> bytes:

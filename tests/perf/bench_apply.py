@@ -22,8 +22,15 @@ from tests.perf.apply_cases import BSDIFF_MOST_BYTES, Case, generated, of_corpus
 
 def main() -> None:
     options = _options()
-    directory = options.directory or ram_disk() / "bench-apply"
-    directory.mkdir(parents=True, exist_ok=True)
+    if options.directory:
+        options.directory.mkdir(parents=True, exist_ok=True)
+        _measure_all(options, options.directory)
+    else:
+        with tempfile.TemporaryDirectory(prefix="bench-apply-", dir=ram_disk()) as directory:
+            _measure_all(options, Path(directory))
+
+
+def _measure_all(options: argparse.Namespace, directory: Path) -> None:
     print(
         f"{platform.machine()}, {usable_cores()} cores, Python {platform.python_version()}, kernel {kernel.NAME}; files in {directory};"
         f" {options.rounds} rounds, medians\n"
@@ -45,7 +52,11 @@ def _options() -> argparse.Namespace:
     add("--mib", type=int, default=256, help="size of the generated pair; 0 for none (256)")
     add("--rounds", type=int, default=7, help="rounds (7)")
     add("--workers", type=int, default=usable_cores(), help="threads of ours (one per core)")
-    add("--directory", type=Path, help="where images, bundles and patches are kept; a RAM disk by default")
+    add(
+        "--directory",
+        type=Path,
+        help="where images and peers' patches are kept; by default a RAM disk, and nothing is kept",
+    )
     add("--json", type=Path, help="write all figures there")
     return parser.parse_args()
 
