@@ -81,8 +81,7 @@ def build(
         _show_plan(output, release, plan)
         return
     request = Request(release, description, plan, authority, time, out, effort, not unsigned, read_links(links))
-    with processes(jobs) as executor:
-        bundles = make_release(request, executor, output.progress)
+    bundles = make_release(request, processes(jobs), output.progress)
     _show_release(output, release, bundles, out, is_signed=not unsigned)
 
 

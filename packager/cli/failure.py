@@ -1,9 +1,10 @@
 """Turns errors into exit codes and messages. Codes are a promise to scripts: open to addition, closed to renumbering."""
 
 import json
+import signal
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 
@@ -12,6 +13,33 @@ from packager.vehicle.errors import VehicleError
 
 USAGE: Final = 2
 INTERRUPTED: Final = 130
+STOPPING: Final = (signal.SIGTERM, signal.SIGHUP)
+"""What supervisors and a terminal that goes away send."""
+
+
+class StoppedError(KeyboardInterrupt):
+    """A signal of `STOPPING` came: everything is left as after Ctrl-C.
+
+    Attributes:
+        number: Which signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def heed_signals() -> None:
+    """End as after Ctrl-C when a signal of `STOPPING` comes, unless it is ignored (as by nohup); the clean-up is not disturbed by another."""
+    for number in STOPPING:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    for other in STOPPING:
+        signal.signal(other, signal.SIG_IGN)
+    raise StoppedError(number)
 
 
 def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
@@ -24,8 +52,10 @@ def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
         code, message, hint = USAGE, error.format_message(), ""
         if isinstance(error, click.UsageError) and error.ctx is not None:
             hint = f"see {error.ctx.command_path} --help"
-    except (click.Abort, KeyboardInterrupt):
-        code, message, hint = INTERRUPTED, "interrupted; nothing was left behind", ""
+    except (click.Abort, KeyboardInterrupt) as error:
+        stopped = error.__cause__ if isinstance(error, click.Abort) else error
+        code = 128 + stopped.number if isinstance(stopped, StoppedError) else INTERRUPTED
+        message, hint = "interrupted; nothing half-made is in use", "run it again"
     except PackagerError as error:
         code, message, hint = error.exit_code, str(error), error.hint
     except VehicleError as error:

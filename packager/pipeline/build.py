@@ -118,12 +118,14 @@ def load_authority(
     return Authority(policy, load_public_keys(policy, directory), signers, load_root(directory) if is_signed else b"")
 
 
-def make_release(request: Request, executor: Executor, progress: Progress) -> Sequence[BuiltBundle]:
+def make_release(
+    request: Request, workers: AbstractContextManager[Executor], progress: Progress
+) -> Sequence[BuiltBundle]:
     """Build a release.
 
     Args:
         request: What to build.
-        executor: Where aligning, packing and checking run.
+        workers: Where aligning, packing and checking run; left before anything is moved or removed.
         progress: Shows how far each step is.
 
     Returns:
@@ -135,7 +137,7 @@ def make_release(request: Request, executor: Executor, progress: Progress) -> Se
     tools = tool_versions()
     evidence = Evidence(request.authority, tools, request.links)
     images = {_image_name(image): image.image.digest for image in request.plan.images}
-    with staging(request.out) as stage:
+    with staging(request.out) as stage, workers as executor:
         with evidence.step(COLLECT, evidence.supplied(_new_images(request))) as products:
             products |= {DESCRIPTION: request.description, **images}
         with evidence.step(DIFF, {COLLECT: images}) as products:

@@ -1,7 +1,10 @@
 """Runs work on an executor, heaviest first, and returns the results in the order of the input, whatever finished when."""
 
 import multiprocessing
+import multiprocessing.connection
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -42,26 +45,46 @@ def run(
 
 @contextmanager
 def processes(count: int) -> Iterator[Executor]:
-    """Provide `count` worker processes; if the block is left by an error or Ctrl-C, they are stopped at once."""
-    executor = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"))
+    """Provide `count` worker processes; if the block is left by an error or a signal, they are ended at once, and none is left."""
+    # The process that tracks semaphores is started here. The other signals it ignores by itself.
+    with _blocked(signal.SIGHUP):
+        executor = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _end_with_parent)
     before = set(multiprocessing.active_children())
     try:
-        _start(executor, count)
+        # Who ends a whole group of processes, as a terminal does, ends the workers through the parent.
+        with _blocked(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for _ in range(count):
+                executor.submit(int)  # nothing; one process starts for each as long as none is idle
         yield executor
     except BaseException:
         # Futures are left to the executor: one that was cancelled here would make its thread fail when the processes end.
         executor.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - before:
-            process.terminate()
+        workers = set(multiprocessing.active_children()) - before
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.join()
         raise
     executor.shutdown()
 
 
-def _start(executor: Executor, count: int) -> None:
-    """Start all workers with SIGINT blocked: they inherit that, so Ctrl-C reaches the parent alone, and only when all have started."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+@contextmanager
+def _blocked(*signals: signal.Signals) -> Iterator[None]:
+    """Hold signals back in this thread until the end of the block, and for ever in the processes that it starts."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
-        for _ in range(count):
-            executor.submit(int)  # nothing; one process starts for each as long as none is idle
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _end_with_parent() -> None:
+    """In a worker: watch the parent. One that is killed tells nobody, and its workers would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101 - this runs in workers alone
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -1,11 +1,13 @@
 """A small release as its users make it: built, verified, installed by the real commands; and what bad input does to them."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -296,18 +298,49 @@ def test_missing_keys_are_named(workshop: Path, tmp_path: Path, cli: Callable[..
     assert (code, "make keys" in err, (tmp_path / "out").exists()) == (30, True, False)
 
 
-def test_an_interrupted_build_leaves_nothing(workshop: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "whole_group", "code"),
+    [
+        (signal.SIGINT, False, 130),
+        (signal.SIGTERM, False, 143),
+        (signal.SIGHUP, True, 129),
+        (signal.SIGKILL, False, -9),
+    ],
+)
+def test_an_interrupted_build_leaves_nothing(
+    workshop: Path, tmp_path: Path, number: int, whole_group: bool, code: int
+) -> None:
     """Its processes have begun to work, and it never takes what they made: so it can't be over before it is interrupted."""
     command = [sys.executable, "-c", _HELD_BUILD, "build", str(workshop / "small.toml")]
-    command += ["--out", str(tmp_path / "out"), "--keys", str(workshop / "keys")]
-    process = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
+    command += ["--out", str(tmp_path / "out"), "--keys", str(workshop / "keys"), "--jobs=2"]
+    process = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stderr is not None
     for line in process.stderr:
         if line == "held\n":
             break
     assert any(tmp_path.iterdir())
-    process.send_signal(signal.SIGINT)
+    assert len(in_session(process.pid)) > 2  # the program, its workers
+    (os.killpg if whole_group else os.kill)(process.pid, number)
     _, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "Traceback" not in err
-    assert list(tmp_path.iterdir()) == []
+    left = list(tmp_path.iterdir())
+    if number == signal.SIGKILL:
+        assert [path.name.startswith(".out-") for path in left] == [True]  # nobody was left to remove it
+    else:
+        assert left == []
+    deadline = time.monotonic() + PATIENCE_S
+    while in_session(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert in_session(process.pid) == []
+
+
+def in_session(leader: int) -> list[int]:
+    """Return the processes of the session that `leader` began."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == leader:
+                found.append(int(path.parent.name))
+    return found
