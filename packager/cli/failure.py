@@ -30,7 +30,7 @@ class StoppedError(KeyboardInterrupt):
 
 
 def heed_signals() -> None:
-    """End as after Ctrl-C when a signal of `STOPPING` comes, unless it is ignored (as by nohup); the clean-up is not disturbed by another."""
+    """End as after Ctrl-C when a signal of `STOPPING` comes, unless it is ignored, as by nohup; another does not disturb the clean-up."""
     for number in STOPPING:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _stop)
