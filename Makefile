@@ -99,11 +99,12 @@ random-cases: setup ## Apply the bundles of random image pairs: CASES=100000 SEE
 
 VEHICLE_STAGE := $(OUT)/vehicle-wheel/source
 
-$(VEHICLE_STAGE)/pyproject.toml: packager/__init__.py $(wildcard packager/vehicle/*) docs/vehicle-library.md LICENSE pyproject.toml
+$(VEHICLE_STAGE)/pyproject.toml: packager/__init__.py $(wildcard packager/vehicle/* packager/vehicle/*/*.py) docs/vehicle-library.md LICENSE pyproject.toml
 	rm -rf $(OUT)/vehicle-wheel
-	mkdir -p $(VEHICLE_STAGE)/packager/vehicle
+	mkdir -p $(VEHICLE_STAGE)/packager
 	cp packager/__init__.py $(VEHICLE_STAGE)/packager
-	cp $(filter-out %.so %/__pycache__,$(wildcard packager/vehicle/*)) $(VEHICLE_STAGE)/packager/vehicle
+	cp -R packager/vehicle $(VEHICLE_STAGE)/packager
+	find $(VEHICLE_STAGE) \( -name __pycache__ -o -name '*.so' \) -prune -exec rm -rf {} +
 	cp LICENSE $(VEHICLE_STAGE)
 	cp docs/vehicle-library.md $(VEHICLE_STAGE)/README.md
 	sed -n '/^\[\[tool.setuptools.ext-modules/,/^$$/p; /^py-limited-api/q' pyproject.toml >>$(VEHICLE_STAGE)/packager/vehicle/wheel.toml

@@ -13,7 +13,7 @@ before = list(sys.path)
 sys.path[:] = [entry for entry in before if Path(entry).resolve() != PROJECT]  # pytest has put the checkout there
 import packager  # noqa: E402
 import packager.vehicle  # noqa: E402
-from packager.vehicle.segments import Segment  # noqa: E402
+from packager.vehicle.core.segments import Segment  # noqa: E402
 
 sys.path[:] = before
 

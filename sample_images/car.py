@@ -10,7 +10,7 @@ from typing import Final
 from packager.config.release import read_release
 from packager.model.errors import ConfigError, ImageError, SpaceError
 from packager.model.release import EcuRelease, Release
-from packager.vehicle.home import read_configuration
+from packager.vehicle.installation.home import read_configuration
 from packager.vehicle.profile import KIB, Coder, UpdateProfile
 
 VIN_CHARACTERS: Final = "0123456789ABCDEFGHJKLMNPRSTUVWXYZ"

@@ -6,9 +6,9 @@ from functools import cache
 
 from packager.bundle.encoder import Label, encode
 from packager.diff.engine import Alignment
-from packager.vehicle.head import Head, read_head
+from packager.vehicle.core.head import Head, read_head
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.profile import UpdateProfile
-from packager.vehicle.segments import Segment
 from tests.sample_bundles import BLOCK, noise, sign
 
 IN_PLACE = UpdateProfile(spare_slot=False, block_bytes=BLOCK, scratch_bytes=16 * BLOCK)

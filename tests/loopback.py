@@ -4,10 +4,7 @@ import threading
 from abc import ABC, abstractmethod
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Final, Self
-
-PATIENCE_S: Final = 300.0
-"""How long a test waits for what must come, on a machine with much else to do; it costs nothing where it comes."""
+from typing import Self
 
 
 class LoopbackServer(ABC):

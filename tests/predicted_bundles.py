@@ -11,13 +11,19 @@ from packager.diff import zstd
 from packager.diff.prediction import NO_VALUES, Mode, Prediction, Values, make_context
 from packager.vehicle import _pure_adaptive, _pure_predict
 from packager.vehicle._pure_stretch import Context, Kind
+from packager.vehicle.core.manifest import Op
+from packager.vehicle.core.predicted import (
+    ADAPTIVE,
+    LITERALS_KNOW_OLD,
+    LITERALS_KNOW_SOURCE,
+    WITHOUT_PIECES,
+    label_whole,
+)
+from packager.vehicle.core.predictors import page_count
+from packager.vehicle.core.segments import Segment, SegmentMap
 from packager.vehicle.identity import ImageId
 from packager.vehicle.instructions import ALL_GROUPS, Group, InstructionSet
-from packager.vehicle.manifest import Op
-from packager.vehicle.predicted import ADAPTIVE, LITERALS_KNOW_OLD, LITERALS_KNOW_SOURCE, WITHOUT_PIECES, label_whole
-from packager.vehicle.predictors import page_count
 from packager.vehicle.profile import Coder
-from packager.vehicle.segments import Segment, SegmentMap
 from packager.vehicle.wire import encode_varint
 from sample_images.modules import KnownEdit
 from sample_images.synthesiser import FirmwareSpec, synthesise_bytes, with_edit

@@ -17,12 +17,12 @@ from packager.supplychain.chain import VerifiedChain
 from packager.supplychain.intoto import ReleaseId
 from packager.supplychain.sbom import SBOM_NAME
 from packager.supplychain.summary import make_summary
-from packager.vehicle.clearance import Clearance
+from packager.vehicle.core.head import SignedHead
+from packager.vehicle.core.targets import BundleTarget, ImageTarget, summary_path
 from packager.vehicle.errors import UntrustedError
-from packager.vehicle.head import SignedHead
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.metadata_store import MemoryStorage, MetadataStorage, NotFoundError, initialise, refresh
-from packager.vehicle.targets import BundleTarget, ImageTarget, summary_path
+from packager.vehicle.installation.clearance import Clearance
+from packager.vehicle.trust.metadata_store import MemoryStorage, MetadataStorage, NotFoundError, initialise, refresh
 
 STARTED_AT: Final = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 DOMAINS: Final = ("body", "chassis-safety", "infotainment", "powertrain", "telematics")

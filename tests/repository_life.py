@@ -20,10 +20,10 @@ from packager.repo.serving import FetchFromDirectory
 from packager.repo.staged import STAGED, StagedFile, demands, parse_file, read_staged, with_signature
 from packager.repo.staging_area import stage
 from packager.repo.writes import Writes
-from packager.vehicle.head import MIN_HEAD_BYTES, SignedHead
+from packager.vehicle.core.head import MIN_HEAD_BYTES, SignedHead
+from packager.vehicle.core.targets import BundleTarget, ImageTarget
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.metadata_store import MemoryStorage, TrustedMetadata, refresh
-from packager.vehicle.targets import BundleTarget, ImageTarget
+from packager.vehicle.trust.metadata_store import MemoryStorage, TrustedMetadata, refresh
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 HARDWARE = {"body": ("BDC-1",), "powertrain": ("DME-1",)}

@@ -26,14 +26,14 @@ from tuf.api.metadata import (
 
 from packager.bundle.encoder import Label, encode
 from packager.diff.engine import Alignment
+from packager.vehicle.core.head import SignedHead
+from packager.vehicle.core.segments import Segment
+from packager.vehicle.core.targets import BundleTarget, ImageTarget
 from packager.vehicle.errors import TemporaryError, UntrustedError
-from packager.vehicle.head import SignedHead
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.metadata_store import NotFoundError
 from packager.vehicle.profile import UpdateProfile
-from packager.vehicle.segments import Segment
-from packager.vehicle.speed import Speed
-from packager.vehicle.targets import BundleTarget, ImageTarget
+from packager.vehicle.transport.speed import Speed
+from packager.vehicle.trust.metadata_store import NotFoundError
 
 NOW = datetime(2026, 7, 1, 12, 0, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=30)

@@ -10,11 +10,11 @@ from packager.bundle.columns import encode_column
 from packager.bundle.forms import Means, Place, copy_form, delta_form, fill_form, raw_form, window_form
 from packager.bundle.writer import CodedBlock, Identity, write_bundle
 from packager.diff import lzma, zstd
-from packager.vehicle.head import PREAMBLE_BYTES, SECTION_ENTRY_BYTES, Head, SignedHead, read_head
+from packager.vehicle.core.head import PREAMBLE_BYTES, SECTION_ENTRY_BYTES, Head, SignedHead, read_head
+from packager.vehicle.core.manifest import Op
+from packager.vehicle.core.segments import Segment, SegmentMap
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.manifest import Op
 from packager.vehicle.profile import Coder, UpdateProfile
-from packager.vehicle.segments import Segment, SegmentMap
 
 BLOCK_LOG2 = 12
 BLOCK = 1 << BLOCK_LOG2

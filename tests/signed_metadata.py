@@ -16,12 +16,12 @@ from packager.repo.files import write_once
 from packager.repo.serving import FetchFromMemory
 from packager.repo.signing import expiry, sign
 from packager.repo.targets_set import prepare
-from packager.vehicle import trust
+from packager.vehicle.core.targets import BundleTarget, ImageTarget
 from packager.vehicle.errors import ResourceError, UntrustedError
 from packager.vehicle.identity import SHA256, Digest
-from packager.vehicle.metadata_store import MemoryStorage, NotFoundError, TrustedMetadata, initialise, refresh
 from packager.vehicle.storage import write_atomically
-from packager.vehicle.targets import BundleTarget, ImageTarget
+from packager.vehicle.trust import workflow
+from packager.vehicle.trust.metadata_store import MemoryStorage, NotFoundError, TrustedMetadata, initialise, refresh
 
 TIMESTAMP_NAME: Final = "timestamp.json"
 _FILE_MODE: Final = 0o644
@@ -173,10 +173,10 @@ def _all_roles(trusted: TrustedMetadata, files: Mapping[str, bytes]) -> dict[str
     roles = {}
     delegations = trusted.targets.delegations
     for name in (delegations.roles or {}) if delegations else {}:
-        version, _, _ = trust.listed_file(trusted.snapshot, name)
+        version, _, _ = workflow.listed_file(trusted.snapshot, name)
         try:
             data = files[f"{version}.{name}.json"]
-            roles[name] = trust.read_delegated(data, name, trusted.targets, trusted.snapshot, _BEFORE_ALL)
+            roles[name] = workflow.read_delegated(data, name, trusted.targets, trusted.snapshot, _BEFORE_ALL)
         except (UntrustedError, KeyError) as error:
             raise _refused(error) from error
     return roles

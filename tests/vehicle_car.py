@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from packager.vehicle.home import VehicleHome, open_home
-from packager.vehicle.inplace import InPlaceSlot
-from packager.vehicle.install import UpdateReport, update
-from packager.vehicle.metadata_store import initialise
+from packager.vehicle.core.inplace import InPlaceSlot
+from packager.vehicle.installation.home import VehicleHome, open_home
+from packager.vehicle.installation.install import UpdateReport, update
+from packager.vehicle.installation.state import EcuState
 from packager.vehicle.profile import UpdateProfile
-from packager.vehicle.state import EcuState
+from packager.vehicle.trust.metadata_store import initialise
 from tests.repository_simulator import BLOCK_BYTES, NOW, PROFILE, RepositorySimulator
 
 IN_PLACE = UpdateProfile(block_bytes=BLOCK_BYTES, spare_slot=False, scratch_bytes=16 << 10)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packager.bundle.check import open_bundle
-from packager.vehicle.codec import COLUMNS
+from packager.vehicle.core.codec import COLUMNS
+from packager.vehicle.core.head import Head
+from packager.vehicle.core.index import BlockRecord
+from packager.vehicle.core.manifest import Op
+from packager.vehicle.core.predicted import ADAPTIVE, LITERALS_KNOW_OLD, LITERALS_KNOW_SOURCE, UNIT_MASK, WITHOUT_PIECES
 from packager.vehicle.errors import CorruptError
-from packager.vehicle.head import Head
-from packager.vehicle.index import BlockRecord
 from packager.vehicle.instructions import Group, InstructionSet
-from packager.vehicle.manifest import Op
-from packager.vehicle.predicted import ADAPTIVE, LITERALS_KNOW_OLD, LITERALS_KNOW_SOURCE, UNIT_MASK, WITHOUT_PIECES
 from packager.vehicle.profile import Coder
 from packager.vehicle.wire import Cursor
 

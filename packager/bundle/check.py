@@ -6,13 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
-from packager.vehicle.applier import Applier, VerifiedImage
-from packager.vehicle.blocks import OldImage
+from packager.vehicle.core.applier import Applier, VerifiedImage
+from packager.vehicle.core.blocks import OldImage
+from packager.vehicle.core.head import Head, SignedHead, read_head
+from packager.vehicle.core.inplace import InPlaceSlot, OverwrittenImage
+from packager.vehicle.core.pull import apply_file
 from packager.vehicle.errors import ResourceError
-from packager.vehicle.head import Head, SignedHead, read_head
-from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
 from packager.vehicle.profile import UpdateProfile
-from packager.vehicle.pull import apply_file
 from packager.vehicle.storage import FileOnDisk, StoredFile, sync_directory
 
 

@@ -13,7 +13,7 @@ MIN_COMPRESSED_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A coded column, as `packager.vehicle.codec.read_column` reads it.
+    """A coded column, as `packager.vehicle.core.codec.read_column` reads it.
 
     Attributes:
         encoded: Its bytes: tag, coded length if compressed, content.

@@ -30,13 +30,13 @@ from packager.diff import zstd
 from packager.diff.engine import DEFAULT_THREADS, Alignment
 from packager.diff.prediction import Prediction
 from packager.model.errors import BudgetError
+from packager.vehicle.core.index import MAX_WHOLE_OLD_BYTES
+from packager.vehicle.core.manifest import READS_SEGMENTS, Op
+from packager.vehicle.core.predicted import label_whole
+from packager.vehicle.core.segments import MAX_SEGMENT_BYTES, Segment, SegmentMap
+from packager.vehicle.core.spills import encode_spills
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.index import MAX_WHOLE_OLD_BYTES
-from packager.vehicle.manifest import READS_SEGMENTS, Op
-from packager.vehicle.predicted import label_whole
 from packager.vehicle.profile import Coder, UpdateProfile, check_block_bytes, grid_block_bytes
-from packager.vehicle.segments import MAX_SEGMENT_BYTES, Segment, SegmentMap
-from packager.vehicle.spills import encode_spills
 
 MAX_WINDOW_BLOCKS: Final = 4
 """Old windows are at most this many blocks: the vehicle hashes a window for every block that uses it."""

@@ -11,9 +11,9 @@ from packager.bundle.columns import Column, compress, encode_column
 from packager.bundle.writer import CodedBlock
 from packager.diff import zstd
 from packager.diff.prediction import Prediction
-from packager.vehicle.manifest import Op
+from packager.vehicle.core.manifest import Op
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.profile import Coder
-from packager.vehicle.segments import Segment
 from packager.vehicle.wire import encode_varint
 
 MAX_KEPT_EQUAL: Final = 3

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from packager.bundle.anatomy import BlockAnatomy
 from packager.vehicle import kernel
 from packager.vehicle._pure_stretch import PAGE_LOG2, Kind
-from packager.vehicle.head import Head
-from packager.vehicle.manifest import Op
-from packager.vehicle.segments import Segment
+from packager.vehicle.core.head import Head
+from packager.vehicle.core.manifest import Op
+from packager.vehicle.core.segments import Segment
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Final
 
-from packager.vehicle.segments import Segment
-from packager.vehicle.spills import MAX_SPILLS, SPILL_BYTES
+from packager.vehicle.core.segments import Segment
+from packager.vehicle.core.spills import MAX_SPILLS, SPILL_BYTES
 
 Range = tuple[int, int]
 """First and end byte."""

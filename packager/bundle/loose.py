@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from packager.bundle.check import open_bundle
-from packager.vehicle.errors import CorruptError
-from packager.vehicle.head import (
+from packager.vehicle.core.head import (
     MAX_HEAD_BYTES,
     MAX_SECTIONS,
     PREAMBLE_BYTES,
@@ -20,6 +19,7 @@ from packager.vehicle.head import (
     head_length_bytes,
     read_head,
 )
+from packager.vehicle.errors import CorruptError
 from packager.vehicle.identity import Digest
 from packager.vehicle.profile import Coder, UpdateProfile
 

@@ -10,8 +10,8 @@ from packager.bundle.writer import CodedBlock
 from packager.diff import lzma, matcher, zstd
 from packager.vehicle import kernel
 from packager.vehicle._pure_stretch import Kind
-from packager.vehicle.manifest import Op
-from packager.vehicle.predicted import (
+from packager.vehicle.core.manifest import Op
+from packager.vehicle.core.predicted import (
     ADAPTIVE,
     ADAPTIVE_UNIT_LOG2,
     LITERALS_KNOW_OLD,

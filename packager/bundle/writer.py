@@ -8,7 +8,7 @@ from itertools import pairwise
 from packager.bundle.columns import Column, encode_column
 from packager.diff.prediction import Prediction
 from packager.vehicle._pure_stretch import Context
-from packager.vehicle.head import (
+from packager.vehicle.core.head import (
     CRITICAL,
     FORMAT_VERSION,
     MAGIC,
@@ -18,8 +18,7 @@ from packager.vehicle.head import (
     features_of,
     required_memory_bytes,
 )
-from packager.vehicle.identity import DIGEST_BYTES, ImageId
-from packager.vehicle.index import (
+from packager.vehicle.core.index import (
     MAX_WHOLE_OLD_BYTES,
     NUMBERED,
     OUTPUT_HASHED,
@@ -27,10 +26,11 @@ from packager.vehicle.index import (
     WINDOWED,
     blob_length_width,
 )
-from packager.vehicle.manifest import FLAG_IN_PLACE, MEMORY_FIELD_BYTES, READS_OLD, Manifest, Op
-from packager.vehicle.predictors import PREDICTORS_VERSION
+from packager.vehicle.core.manifest import FLAG_IN_PLACE, MEMORY_FIELD_BYTES, READS_OLD, Manifest, Op
+from packager.vehicle.core.predictors import PREDICTORS_VERSION
+from packager.vehicle.core.segments import Segment
+from packager.vehicle.identity import DIGEST_BYTES, ImageId
 from packager.vehicle.profile import Coder
-from packager.vehicle.segments import Segment
 from packager.vehicle.wire import encode_varint, zigzag
 
 
@@ -209,7 +209,7 @@ def _assemble(
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Write section 1; the inverse of `packager.vehicle.manifest.parse_manifest`."""
+    """Write section 1; the inverse of `packager.vehicle.core.manifest.parse_manifest`."""
     fields: list[bytes] = [
         bytes((manifest.kind, manifest.block_log2, FLAG_IN_PLACE if manifest.in_place else 0, manifest.window_log2)),
         _mask(manifest.ops).to_bytes(2, "little"),

@@ -8,7 +8,7 @@ from packager.cli.options import JSON, PATH, read_root_file
 from packager.cli.output import Output
 from packager.cli.times import now
 from packager.pipeline.verify import verify_release
-from packager.vehicle.targets import BundleTarget
+from packager.vehicle.core.targets import BundleTarget
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 

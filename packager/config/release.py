@@ -5,8 +5,8 @@ from pathlib import Path
 from packager.config.document import read_document
 from packager.model.errors import ConfigError
 from packager.model.release import DEFAULT_REPAIR_PERCENT, EcuRelease, ImageSource, Release, Speeds
+from packager.vehicle.core.manifest import MAX_RELEASE_COUNTER
 from packager.vehicle.identity import Digest
-from packager.vehicle.manifest import MAX_RELEASE_COUNTER
 from packager.vehicle.profile import KIB, MIB, read_profile
 from packager.vehicle.table import MAX_NAME_CHARACTERS, Table, is_name
 

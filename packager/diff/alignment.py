@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from packager.vehicle.segments import Segment
+from packager.vehicle.core.segments import Segment
 
 MIN_SEGMENT_BYTES: Final = 8
 _COMPARE_BYTES: Final = 256

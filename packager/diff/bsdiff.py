@@ -14,7 +14,7 @@ import bsdiff4.core
 import zstandard
 
 from packager.diff.alignment import normalise
-from packager.vehicle.segments import Segment
+from packager.vehicle.core.segments import Segment
 
 NEW_WINDOW_BYTES: Final = 1 << 20
 OLD_MARGIN_BYTES: Final = 1 << 20

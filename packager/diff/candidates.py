@@ -26,8 +26,8 @@ from packager.diff.prediction import (
 from packager.diff.sizing import coded_bytes
 from packager.vehicle import kernel
 from packager.vehicle._pure_stretch import Kind
-from packager.vehicle.predictors import page_count
-from packager.vehicle.segments import Segment
+from packager.vehicle.core.predictors import page_count
+from packager.vehicle.core.segments import Segment
 
 COARSER_EXCESS: Final = 1.02
 """By so much the estimate is too high for the coarser alignment of a short image: with this, level 9 chooses better than 16 without."""

@@ -9,9 +9,9 @@ from typing import Final
 from packager.vehicle._pure_fields import target_of
 from packager.vehicle._pure_stretch import PAGE_BYTES
 from packager.vehicle._pure_tables import INNER_PAGES, LEAF_PAGES
+from packager.vehicle.core.predictors import address_map, fits_section
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import STEP_BYTES, TABLES, Form, Group, InstructionSet
-from packager.vehicle.predictors import address_map, fits_section
-from packager.vehicle.segments import Segment
 
 DENSITY_SAMPLES: Final = 16
 DENSITY_BYTES: Final = 1 << 13

@@ -16,8 +16,8 @@ from packager.diff.prediction import Mode, Prediction, make_context
 from packager.diff.sizing import coded_bytes
 from packager.diff.tables import predict_tables
 from packager.diff.values import predict_values
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import Group, InstructionSet
-from packager.vehicle.segments import Segment
 
 MIN_EFFORT: Final = 1
 DEFAULT_EFFORT: Final = 5

@@ -6,7 +6,7 @@ import functools
 import lzma
 from typing import Final
 
-from packager.vehicle.codec import MIN_LZMA_DICTIONARY_BYTES, lzma_filters
+from packager.vehicle.core.codec import MIN_LZMA_DICTIONARY_BYTES, lzma_filters
 
 PROPERTIES: Final = (93, 0, 90, 4, 1, 94)
 """Property bytes that are tried, ``(pb * 5 + lp) * 9 + lc``: the usual 3/0/2 first, then ones for bytes, words and text."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from packager.diff import bsdiff
 from packager.diff.alignment import MIN_SEGMENT_BYTES
-from packager.vehicle.segments import Segment
+from packager.vehicle.core.segments import Segment
 
 INTERFACE: Final = 2
 """Grows with every change of what the compiled functions take, return or do; `_match.c` states the one it was compiled for."""

@@ -13,9 +13,9 @@ from packager.diff import matcher
 from packager.diff.detection import ALWAYS, find_base, has_cell_lists, likely_sets
 from packager.vehicle import kernel
 from packager.vehicle._pure_stretch import Context, Kind
+from packager.vehicle.core.predictors import address_map, page_count
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import TABLES, X86_PREFIXES, Group, InstructionSet
-from packager.vehicle.predictors import address_map, page_count
-from packager.vehicle.segments import Segment
 
 SAMPLE_BYTES: Final = 1 << 21
 SAMPLE_WINDOW_BYTES: Final = 1 << 15
@@ -35,7 +35,7 @@ _POINTERS: Final = Group.ABSOLUTE32 | Group.ABSOLUTE64
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """One mode of pages: see `packager.vehicle.predictors`."""
+    """One mode of pages: see `packager.vehicle.core.predictors`."""
 
     instruction_set: InstructionSet
     groups: Group

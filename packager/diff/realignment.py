@@ -10,8 +10,8 @@ from typing import Final
 from packager.diff.matcher import Costs, Index
 from packager.vehicle import kernel
 from packager.vehicle._pure_stretch import PAGE_LOG2, Context, Kind
-from packager.vehicle.predictors import page_count
-from packager.vehicle.segments import Segment
+from packager.vehicle.core.predictors import page_count
+from packager.vehicle.core.segments import Segment
 
 MAX_GAP_PAGES: Final = 64
 """Pages that are further apart are not aligned together."""

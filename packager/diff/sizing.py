@@ -11,7 +11,7 @@ from packager.diff import matcher, zstd
 from packager.diff.prediction import Prediction, label_pieces
 from packager.vehicle import kernel
 from packager.vehicle._pure_stretch import Kind
-from packager.vehicle.index import MAX_WHOLE_OLD_BYTES
+from packager.vehicle.core.index import MAX_WHOLE_OLD_BYTES
 from packager.vehicle.wire import encode_varint, zigzag
 
 LEVEL: Final = 3

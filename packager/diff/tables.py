@@ -14,9 +14,9 @@ from packager.diff.matcher import Costs
 from packager.diff.prediction import CELLS, Mode, Prediction, make_context, missed_in_pages, with_chosen
 from packager.diff.realignment import align_again, between, clusters, follow_pages, join, old_range
 from packager.vehicle._pure_stretch import PAGE_BYTES, PAGE_LOG2
+from packager.vehicle.core.predictors import MAX_MODES, page_count
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import Group, InstructionSet
-from packager.vehicle.predictors import MAX_MODES, page_count
-from packager.vehicle.segments import Segment
 
 POOR_PAGE_COST: Final = 512
 """Pages that cost so much, in units of the matcher, are looked at: about 40 changed bytes."""

@@ -23,10 +23,10 @@ from packager.diff.prediction import (
     with_chosen,
 )
 from packager.diff.realignment import align_again, clusters, follow_pages
+from packager.vehicle.core.manifest import MAX_VALUES
+from packager.vehicle.core.predictors import page_count
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import Group, InstructionSet
-from packager.vehicle.manifest import MAX_VALUES
-from packager.vehicle.predictors import page_count
-from packager.vehicle.segments import Segment
 
 POOR_PAGE_BYTES: Final = 64
 """Pages where this many bytes are missed are learnt from."""

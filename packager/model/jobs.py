@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packager.model.release import EcuRelease, ImageSource
+from packager.vehicle.core.targets import bundle_path
 from packager.vehicle.identity import ImageId
-from packager.vehicle.targets import bundle_path
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from typing import Any
 
 from packager.model.errors import PackagerError
 from packager.vehicle.errors import UntrustedError
-from packager.vehicle.metadata_json import parse_json as parse_strictly
+from packager.vehicle.trust.metadata_json import parse_json as parse_strictly
 
 
 def parse_json(data: bytes, what: str, error: type[PackagerError]) -> dict[str, Any]:
-    """Parse a JSON object that has one reading only (`packager.vehicle.metadata_json`).
+    """Parse a JSON object that has one reading only (`packager.vehicle.trust.metadata_json`).
 
     Args:
         data: UTF-8.

@@ -17,9 +17,9 @@ from packager.repo.contents import read_key
 from packager.repo.targets_set import BINDING
 from packager.supplychain.chain import LAYOUT_NAME, VerifiedChain, read_chain, verify_chain
 from packager.supplychain.sbom import without_sbom
+from packager.vehicle.core.targets import CHAIN, BundleTarget, ImageTarget
 from packager.vehicle.identity import SHA256, Digest
-from packager.vehicle.metadata_store import TrustedMetadata
-from packager.vehicle.targets import CHAIN, BundleTarget, ImageTarget
+from packager.vehicle.trust.metadata_store import TrustedMetadata
 
 _HINT: Final = "the file is not the one that was signed; get the release again"
 

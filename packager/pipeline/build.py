@@ -52,9 +52,9 @@ from packager.supplychain.steps import (
     rebuilt_artifact,
     target_artifact,
 )
-from packager.vehicle.head import SignedHead
+from packager.vehicle.core.head import SignedHead
+from packager.vehicle.core.targets import CHAIN, BundleTarget, ImageTarget, image_path, summary_path
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.targets import CHAIN, BundleTarget, ImageTarget, image_path, summary_path
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Called with a label and a length; provides the function that takes steps."""

@@ -19,12 +19,12 @@ from packager.supplychain.provenance import SUFFIX, check_provenance, make_prove
 from packager.supplychain.sbom import SBOM_NAME, check_sbom
 from packager.supplychain.steps import DESCRIPTION, image_artifact
 from packager.supplychain.summary import check_summary
+from packager.vehicle.core.targets import CHAIN, IMAGE, summary_path
 from packager.vehicle.identity import SHA256, Digest
-from packager.vehicle.metadata_json import digest_of
-from packager.vehicle.metadata_store import TrustedMetadata
 from packager.vehicle.profile import UpdateProfile
-from packager.vehicle.summary import Gate, read_gate
-from packager.vehicle.targets import CHAIN, IMAGE, summary_path
+from packager.vehicle.trust.metadata_json import digest_of
+from packager.vehicle.trust.metadata_store import TrustedMetadata
+from packager.vehicle.trust.summary import Gate, read_gate
 
 EVIDENCE: Final = "evidence"
 _TARGETS: Final = Path("repo/targets")

@@ -19,9 +19,9 @@ from packager.repo.files import write_once
 from packager.supplychain.chain import VerifiedChain, verify_chain
 from packager.supplychain.sbom import SBOM_NAME, check_sbom, without_sbom
 from packager.supplychain.summary import check_summary, choose_gate_signers, make_summary
+from packager.vehicle.core.targets import BundleTarget, ImageTarget, summary_path
 from packager.vehicle.identity import Digest
-from packager.vehicle.summary import Gate
-from packager.vehicle.targets import BundleTarget, ImageTarget, summary_path
+from packager.vehicle.trust.summary import Gate
 
 _FILE_MODE: Final = 0o644
 

@@ -24,7 +24,7 @@ from packager.repo.publication import Published, publish
 from packager.repo.signing import sign
 from packager.repo.staged import STAGED, StagedFile, parse_file, read_staged, role_policy
 from packager.repo.staging_area import stage, stage_files
-from packager.vehicle.metadata_store import TrustedMetadata
+from packager.vehicle.trust.metadata_store import TrustedMetadata
 
 
 @dataclass(frozen=True, slots=True)

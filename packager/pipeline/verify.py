@@ -19,14 +19,14 @@ from packager.pipeline.bound_chain import verify_chains
 from packager.pipeline.exported import verify_exported
 from packager.repo.serving import FetchFromDirectory
 from packager.supplychain.chain import VerifiedChain
+from packager.vehicle.core.head import Head, read_head
+from packager.vehicle.core.targets import CHAIN, BundleTarget, ImageTarget
 from packager.vehicle.errors import ResourceError, UntrustedError
-from packager.vehicle.head import Head, read_head
 from packager.vehicle.identity import ImageId
-from packager.vehicle.metadata_store import MemoryStorage, NotFoundError, TrustedMetadata, initialise, refresh
-from packager.vehicle.selection import check_manifest
-from packager.vehicle.summary import read_gate
-from packager.vehicle.targets import CHAIN, BundleTarget, ImageTarget
-from packager.vehicle.trust import MAX_ROOT_BYTES, read_next_root, read_root
+from packager.vehicle.installation.selection import check_manifest
+from packager.vehicle.trust.metadata_store import MemoryStorage, NotFoundError, TrustedMetadata, initialise, refresh
+from packager.vehicle.trust.summary import read_gate
+from packager.vehicle.trust.workflow import MAX_ROOT_BYTES, read_next_root, read_root
 
 METADATA: Final = Path("metadata")
 TARGETS: Final = Path("targets")

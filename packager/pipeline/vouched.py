@@ -10,10 +10,10 @@ from typing import Final
 from tuf.api.metadata import Targets
 
 from packager.model.errors import SupplyChainError
-from packager.vehicle.delegations import DelegationTree
+from packager.vehicle.core.targets import IMAGE, ImageTarget, read_target
 from packager.vehicle.errors import UntrustedError
-from packager.vehicle.summary import MAX_SUMMARY_BYTES, Gate, read_gate, verify_summary
-from packager.vehicle.targets import IMAGE, ImageTarget, read_target
+from packager.vehicle.trust.delegations import DelegationTree
+from packager.vehicle.trust.summary import MAX_SUMMARY_BYTES, Gate, read_gate, verify_summary
 
 _HINT: Final = (
     "keep the former gate's key beside the new one in [gate] until newer releases replace what it vouched for; if it was stolen, "

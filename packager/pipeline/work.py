@@ -18,8 +18,8 @@ from packager.diff import engine
 from packager.diff.engine import NO_ALIGNMENT, Alignment
 from packager.model.errors import ImageError
 from packager.model.jobs import BuiltBundle, CollectedImage, Job, Measured
+from packager.vehicle.core.head import SignedHead
 from packager.vehicle.errors import VehicleError
-from packager.vehicle.head import SignedHead
 from packager.vehicle.identity import ImageId
 from packager.vehicle.profile import Coder
 

@@ -8,9 +8,9 @@ from tuf.api.metadata import TargetFile, Targets
 from packager.model.errors import RepositoryError
 from packager.model.policy import KeyPolicy
 from packager.repo.contents import Contents, Target
+from packager.vehicle.core.targets import CHAIN, SUMMARY, ImageTarget, is_summary_path, read_target
 from packager.vehicle.identity import SHA256
 from packager.vehicle.table import MAX_NAME_CHARACTERS, is_name
-from packager.vehicle.targets import CHAIN, SUMMARY, ImageTarget, is_summary_path, read_target
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from packager.model.policy import KeyPolicy, RolePolicy
 from packager.repo.files import write_once
 from packager.repo.keys import DEMO_MARKER, load_public_keys, load_signers, root_path
 from packager.repo.signing import expiry, sign
-from packager.vehicle import trust
 from packager.vehicle.errors import UntrustedError
+from packager.vehicle.trust import workflow
 
 
 def create_root(
@@ -93,7 +93,7 @@ def load_root(directory: Path) -> bytes:
     path = root_path(directory)
     try:
         with path.open("rb") as file:
-            return file.read(trust.MAX_ROOT_BYTES + 1)
+            return file.read(workflow.MAX_ROOT_BYTES + 1)
     except OSError as error:
         raise KeyMaterialError(
             f"{path}: {error.strerror or error}; expected the signed root", hint="make keys"
@@ -107,6 +107,6 @@ def read_root(data: bytes) -> Root:
         RepositoryError: It does not hold.
     """
     try:
-        return trust.read_root(data)
+        return workflow.read_root(data)
     except UntrustedError as error:
         raise RepositoryError(str(error), hint="the root was changed after it was signed; restore it") from error

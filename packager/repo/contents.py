@@ -15,13 +15,13 @@ from tuf.api.metadata import Key
 from packager.bundle.loose import ANY_PROFILE
 from packager.model.errors import RepositoryError
 from packager.model.strict_json import dump_json, parse_json
+from packager.vehicle.core.head import read_head
+from packager.vehicle.core.targets import CHAIN, BundleTarget, ImageTarget, encode_target, parse_target
 from packager.vehicle.errors import VehicleError
-from packager.vehicle.head import read_head
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.selection import check_manifest
-from packager.vehicle.summary import MAX_SUMMARY_BYTES
+from packager.vehicle.installation.selection import check_manifest
 from packager.vehicle.table import is_name
-from packager.vehicle.targets import CHAIN, BundleTarget, ImageTarget, encode_target, parse_target
+from packager.vehicle.trust.summary import MAX_SUMMARY_BYTES
 
 CONTENTS_NAME: Final = "contents.json"
 LAYOUT_NAME: Final = "root.layout"

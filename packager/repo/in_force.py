@@ -15,9 +15,9 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from packager.model.errors import RepositoryError
 from packager.repo.serving import FetchFromDirectory
-from packager.vehicle import trust
 from packager.vehicle.errors import UntrustedError, VehicleError
-from packager.vehicle.metadata_store import NotFoundError
+from packager.vehicle.trust import workflow
+from packager.vehicle.trust.metadata_store import NotFoundError
 
 METADATA: Final = Path("repo/metadata")
 TIMESTAMP_NAME: Final = "timestamp.json"
@@ -105,7 +105,7 @@ def read_in_force(directory: Path, anchor: bytes | None = None) -> InForce:
     if not roots:
         return InForce()
     try:
-        timestamp_data = FetchFromDirectory(metadata).fetch(TIMESTAMP_NAME, trust.MAX_TIMESTAMP_BYTES)
+        timestamp_data = FetchFromDirectory(metadata).fetch(TIMESTAMP_NAME, workflow.MAX_TIMESTAMP_BYTES)
     except NotFoundError:
         return InForce(roots, roots[-1], files={"root": root_data})
     problem: VehicleError | None = None
@@ -127,34 +127,34 @@ def _follow_roots(metadata: Path, anchor: bytes | None) -> tuple[tuple[Root, ...
     fetcher = FetchFromDirectory(metadata)
     if not versions:
         return (), b""
-    data = anchor or fetcher.fetch(f"{versions[0]}.root.json", trust.MAX_ROOT_BYTES)
-    roots = [trust.read_root(data)]
+    data = anchor or fetcher.fetch(f"{versions[0]}.root.json", workflow.MAX_ROOT_BYTES)
+    roots = [workflow.read_root(data)]
     first = roots[0].version
-    if first in versions and fetcher.fetch(f"{first}.root.json", trust.MAX_ROOT_BYTES) != data:
+    if first in versions and fetcher.fetch(f"{first}.root.json", workflow.MAX_ROOT_BYTES) != data:
         raise UntrustedError(f"{first}.root.json: found another root of version {first} than the trusted one")
     for version in (version for version in versions if version > first):
-        data = fetcher.fetch(f"{version}.root.json", trust.MAX_ROOT_BYTES)
-        roots.append(trust.read_next_root(data, roots[-1]))
+        data = fetcher.fetch(f"{version}.root.json", workflow.MAX_ROOT_BYTES)
+        roots.append(workflow.read_next_root(data, roots[-1]))
     return tuple(roots), data
 
 
 def _read_state(metadata: Path, roots: tuple[Root, ...], root: Root, files: dict[str, bytes]) -> InForce:
     fetcher = FetchFromDirectory(metadata)
-    timestamp = trust.read_timestamp(files["timestamp"], root, None, REGARDLESS)
-    version, length_bytes = timestamp.snapshot_meta.version, trust.snapshot_length_bytes(timestamp)
+    timestamp = workflow.read_timestamp(files["timestamp"], root, None, REGARDLESS)
+    version, length_bytes = timestamp.snapshot_meta.version, workflow.snapshot_length_bytes(timestamp)
     files["snapshot"] = fetcher.fetch(f"{version}.snapshot.json", length_bytes)
-    snapshot = trust.read_snapshot(files["snapshot"], root, timestamp, None, REGARDLESS)
+    snapshot = workflow.read_snapshot(files["snapshot"], root, timestamp, None, REGARDLESS)
 
     def fetch(role: str) -> bytes:
-        role_version, role_bytes, _ = trust.listed_file(snapshot, role)
+        role_version, role_bytes, _ = workflow.listed_file(snapshot, role)
         return fetcher.fetch(f"{role_version}.{role}.json", role_bytes)
 
     files[Targets.type] = fetch(Targets.type)
-    targets = trust.read_targets(files[Targets.type], root, snapshot, REGARDLESS)
+    targets = workflow.read_targets(files[Targets.type], root, snapshot, REGARDLESS)
     roles = {Targets.type: targets}
     for name in delegated_names(targets):
         files[name] = fetch(name)
-        roles[name] = trust.read_delegated(files[name], name, targets, snapshot, REGARDLESS)
+        roles[name] = workflow.read_delegated(files[name], name, targets, snapshot, REGARDLESS)
     return InForce(roots, root, timestamp, snapshot, roles, files)
 
 

@@ -19,7 +19,7 @@ from packager.model.strict_json import parse_json
 from packager.repo.key_files import read_key_file
 from packager.repo.schemes import check_public, scheme_of
 from packager.repo.signers import open_signer, path_of
-from packager.vehicle.signatures import key_identity
+from packager.vehicle.trust.signatures import key_identity
 
 DEMO_MARKER: Final = "x-packager-demo"
 ROOT_NAME: Final = "root.json"

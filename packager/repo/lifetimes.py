@@ -9,7 +9,7 @@ from tuf.api.metadata import Targets
 from packager.model.policy import KeyPolicy
 from packager.repo.in_force import InForce
 from packager.repo.staged import role_policy
-from packager.vehicle.delegations import DelegationTree
+from packager.vehicle.trust.delegations import DelegationTree
 
 _WARN_PART: Final = 4
 """By default a role is due in the last quarter of its life: three days and a half for a timestamp of two weeks."""

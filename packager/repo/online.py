@@ -17,7 +17,7 @@ from packager.repo.signing import expiry, sign
 from packager.repo.writes import Writes
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.identity import SHA256, Digest
-from packager.vehicle.metadata_store import Fetcher, MemoryStorage, NotFoundError, TrustedMetadata, refresh
+from packager.vehicle.trust.metadata_store import Fetcher, MemoryStorage, NotFoundError, TrustedMetadata, refresh
 
 
 @dataclass(frozen=True, slots=True)

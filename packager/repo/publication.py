@@ -23,11 +23,11 @@ from packager.repo.online import Online, describe, first_root, sign_online, veri
 from packager.repo.serving import FetchFromDirectory, FetchFromMemory
 from packager.repo.staged import STAGED, StagedFile, demands, read_staged
 from packager.repo.writes import Writes, identify
-from packager.vehicle import trust
+from packager.vehicle.core.targets import CHAIN, IMAGE
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.identity import SHA256, Digest, ImageId
-from packager.vehicle.metadata_store import TrustedMetadata
-from packager.vehicle.targets import CHAIN, IMAGE
+from packager.vehicle.trust import workflow
+from packager.vehicle.trust.metadata_store import TrustedMetadata
 
 TREES: Final = (CHAIN, "evidence")
 """What lies beside ``repo``, per release and unserved."""
@@ -181,9 +181,9 @@ def _plan(
 def _check_root(name: str, data: bytes, in_force: InForce, anchor: bytes | None) -> None:
     try:
         if in_force.root is not None:
-            trust.read_next_root(data, in_force.root)
+            workflow.read_next_root(data, in_force.root)
         else:
-            trust.read_root(data)
+            workflow.read_root(data)
     except UntrustedError as error:
         raise RepositoryError(f"{name}: a vehicle would refuse it: {error}", hint="packager repo propose") from error
     if in_force.root is None and anchor is not None and data != anchor:

@@ -6,12 +6,12 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from packager.vehicle.errors import ResourceError, UntrustedError
-from packager.vehicle.metadata_store import Fetcher, NotFoundError
+from packager.vehicle.trust.metadata_store import Fetcher, NotFoundError
 
 
 @dataclass(frozen=True, slots=True)
 class FetchFromDirectory:
-    """Gets metadata from a directory; a `packager.vehicle.metadata_store.Fetcher`.
+    """Gets metadata from a directory; a `packager.vehicle.trust.metadata_store.Fetcher`.
 
     Attributes:
         directory: The metadata's.
@@ -34,7 +34,7 @@ class FetchFromDirectory:
 
 @dataclass(frozen=True, slots=True)
 class FetchFromMemory:
-    """Gets metadata from memory, and what is not there from elsewhere; a `packager.vehicle.metadata_store.Fetcher`.
+    """Gets metadata from memory, and what is not there from elsewhere; a `packager.vehicle.trust.metadata_store.Fetcher`.
 
     Attributes:
         files: Content by name.

@@ -17,12 +17,12 @@ from packager.model.errors import RepositoryError
 from packager.model.policy import KeyPolicy, RolePolicy
 from packager.repo.admission import split_role_name
 from packager.repo.in_force import InForce
-from packager.vehicle import trust
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.identity import Digest
-from packager.vehicle.metadata_json import UnverifiedMetadata, parse_json, parse_metadata
-from packager.vehicle.signatures import verify_signatures
 from packager.vehicle.table import is_name
+from packager.vehicle.trust import workflow
+from packager.vehicle.trust.metadata_json import UnverifiedMetadata, parse_json, parse_metadata
+from packager.vehicle.trust.signatures import verify_signatures
 
 STAGED: Final = Path("staged")
 _ONLINE: Final = ("snapshot", "timestamp")
@@ -105,7 +105,7 @@ def read_file(path: Path) -> StagedFile:
     """
     try:
         with path.open("rb") as file:
-            data = file.read(trust.MAX_TARGETS_BYTES + 1)
+            data = file.read(workflow.MAX_TARGETS_BYTES + 1)
     except OSError as error:
         raise RepositoryError(
             f"{path}: {error.strerror}; expected proposed metadata", hint="packager repo propose makes it"
@@ -128,9 +128,9 @@ def parse_file(name: str, data: bytes) -> StagedFile:
     metadata: UnverifiedMetadata[Root] | UnverifiedMetadata[Targets]
     try:
         if role == Root.type:
-            metadata = parse_metadata(data, Root, name, max_bytes=trust.MAX_ROOT_BYTES)
+            metadata = parse_metadata(data, Root, name, max_bytes=workflow.MAX_ROOT_BYTES)
         else:
-            metadata = parse_metadata(data, Targets, name, max_bytes=trust.MAX_TARGETS_BYTES)
+            metadata = parse_metadata(data, Targets, name, max_bytes=workflow.MAX_TARGETS_BYTES)
     except UntrustedError as error:
         raise RepositoryError(str(error), hint="get the file again from whom you have it") from error
     if str(metadata.claimed.version) != version:

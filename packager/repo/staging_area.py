@@ -14,7 +14,7 @@ from packager.repo.contents import TARGETS, Contents
 from packager.repo.files import locked
 from packager.repo.staged import STAGED, StagedFile, parse_file, read_staged, unsigned
 from packager.repo.writes import Writes, identify
-from packager.vehicle.targets import CHAIN, ImageTarget
+from packager.vehicle.core.targets import CHAIN, ImageTarget
 
 _TREES = (CHAIN, "evidence")
 

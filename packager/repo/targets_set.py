@@ -1,7 +1,7 @@
 """Prepares the next targets metadata of a repository, unsigned: one delegated role per domain and release, and the role above them.
 
 A new release adds roles and never touches those before: they stay in the snapshot, as clients demand (TUF 5.5.5), and their targets stay
-at their paths. The newest stands first, where cars look first (`packager.vehicle.delegations`).
+at their paths. The newest stands first, where cars look first (`packager.vehicle.trust.delegations`).
 
 Pure: values in, payloads out. What does not belong into a role is refused here, before anything is signed or written.
 """
@@ -19,11 +19,11 @@ from packager.model.policy import KeyPolicy, RolePolicy
 from packager.repo.admission import Standing, chain_path, check_owners, check_standing, role_name, split_role_name
 from packager.repo.contents import LAYOUT_NAME, Contents, Target, write_key
 from packager.repo.signing import expiry
+from packager.vehicle.core.targets import ImageTarget, read_target, summary_path
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.identity import SHA256, Digest
-from packager.vehicle.summary import GATE
 from packager.vehicle.table import is_name
-from packager.vehicle.targets import ImageTarget, read_target, summary_path
+from packager.vehicle.trust.summary import GATE
 
 BINDING: Final = "supply_chain"
 """Signed field of a release's roles: ``{"release": id, "layout": name, "files": {name: sha256}}``, the complete chain of the release."""

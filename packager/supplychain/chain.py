@@ -24,8 +24,8 @@ from packager.supplychain.steps import (
     is_front,
     last_makers,
 )
+from packager.vehicle.core.targets import BUNDLE_SUFFIX, FULL
 from packager.vehicle.identity import SHA256, Digest
-from packager.vehicle.targets import BUNDLE_SUFFIX, FULL
 
 LAYOUT_NAME: Final = "root.layout"
 MAX_FILES: Final = 1000

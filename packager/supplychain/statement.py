@@ -16,7 +16,7 @@ from packager.model.errors import KeyMaterialError, SupplyChainError
 from packager.model.strict_json import dump_json
 from packager.supplychain.envelope import PAYLOAD_TYPE, open_envelope
 from packager.vehicle.identity import SHA256, Digest
-from packager.vehicle.summary import STATEMENT_TYPE
+from packager.vehicle.trust.summary import STATEMENT_TYPE
 
 
 @dataclass(frozen=True, slots=True)

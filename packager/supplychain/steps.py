@@ -9,8 +9,8 @@ from typing import Final
 
 from packager.model.errors import ConfigError, SupplyChainError
 from packager.model.policy import KeyPolicy
+from packager.vehicle.core.targets import BUNDLE_SUFFIX, FULL, IMAGE
 from packager.vehicle.identity import Digest
-from packager.vehicle.targets import BUNDLE_SUFFIX, FULL, IMAGE
 
 COLLECT: Final = "collect"
 DIFF: Final = "diff"

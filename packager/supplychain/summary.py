@@ -1,6 +1,6 @@
 """What the release gate says of a supply chain that it verified: one SLSA verification summary per domain, which cars check.
 
-`packager.vehicle.summary` reads them and defines their form.
+`packager.vehicle.trust.summary` reads them and defines their form.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from packager.supplychain.intoto import TIME_FORMAT
 from packager.supplychain.statement import resource, sign_statement, verify_statement
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.identity import Digest
-from packager.vehicle.summary import CHAIN_LEVEL, PASSED, PREDICATE_TYPE, RESOURCE_PREFIX, Gate, verify_summary
+from packager.vehicle.trust.summary import CHAIN_LEVEL, PASSED, PREDICATE_TYPE, RESOURCE_PREFIX, Gate, verify_summary
 
 VERIFIER_ID = RESOURCE_PREFIX + "release-gate:v1"
 LEVELS = ("SLSA_BUILD_LEVEL_UNEVALUATED", CHAIN_LEVEL)

@@ -22,7 +22,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the rules need to know; see `packager.vehicle.predictors`."""
+    """What the rules need to know; see `packager.vehicle.core.predictors`."""
 
     sets: bytes
     groups: bytes

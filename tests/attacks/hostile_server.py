@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from packager.vehicle.fetch import HttpFetcher
+from packager.vehicle.transport.fetch import HttpFetcher
 from tests.loopback import PATIENCE_S, LoopbackServer
 from tests.repository_simulator import RepositorySimulator
 

@@ -14,11 +14,11 @@ from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import CryptoSigner
 
 from packager.vehicle.errors import VehicleError
-from packager.vehicle.fetch import BundleSource
-from packager.vehicle.home import open_home
 from packager.vehicle.identity import Digest
-from packager.vehicle.install import UpdateReport, update
-from packager.vehicle.metadata_store import Fetcher
+from packager.vehicle.installation.home import open_home
+from packager.vehicle.installation.install import UpdateReport, update
+from packager.vehicle.transport.fetch import BundleSource
+from packager.vehicle.trust.metadata_store import Fetcher
 from tests.repository_simulator import BLOCK_BYTES, NOW, MadeBundle, RepositorySimulator, listed, make_bundle
 from tests.sample_bundles import Sample
 from tests.vehicle_car import Car, edited, image

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from packager.vehicle import trust
 from packager.vehicle.errors import TemporaryError, UntrustedError
-from packager.vehicle.home import open_home
-from packager.vehicle.metadata_store import initialise, read_stored_root
-from packager.vehicle.trust import ExpiredError
+from packager.vehicle.installation.home import open_home
+from packager.vehicle.trust import workflow
+from packager.vehicle.trust.metadata_store import initialise, read_stored_root
+from packager.vehicle.trust.workflow import ExpiredError
 from tests.attacks.scene import Scene, sign
 from tests.repository_simulator import LATER, NOW, signers
 
@@ -134,25 +134,25 @@ def test_attack_10_the_power_is_cut_between_root_and_timestamp(
 
 def test_attack_11_the_chain_of_roots_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """256 roots in one go, as python-tuf (20 here); what was verified is kept, and the next start goes on from there."""
-    assert trust.MAX_ROOT_ROTATIONS == 256
-    monkeypatch.setattr(trust, "MAX_ROOT_ROTATIONS", 20)
+    assert workflow.MAX_ROOT_ROTATIONS == 256
+    monkeypatch.setattr(workflow, "MAX_ROOT_ROTATIONS", 20)
     scene = Scene(tmp_path)
     keys = scene.repository.signers["root"]
-    for version in range(2, trust.MAX_ROOT_ROTATIONS + 3):
+    for version in range(2, workflow.MAX_ROOT_ROTATIONS + 3):
         scene.repository.root.version = version
         scene.repository.publish_root(keys)
     scene.refused(TemporaryError, "more than 20 new roots; version 21 is reached", may_change=["metadata/root.json"])
-    assert f"{trust.MAX_ROOT_ROTATIONS + 2}.root.json" in scene.repository.requests
-    assert f"{trust.MAX_ROOT_ROTATIONS + 3}.root.json" not in scene.repository.requests
+    assert f"{workflow.MAX_ROOT_ROTATIONS + 2}.root.json" in scene.repository.requests
+    assert f"{workflow.MAX_ROOT_ROTATIONS + 3}.root.json" not in scene.repository.requests
     scene.recovers()
 
 
 def test_attack_11_a_root_is_too_long(scene: Scene) -> None:
     root = scene.next_version("root")
     data = sign(root, scene.repository.signers["root"])
-    scene.replace("root", data + b" " * (trust.MAX_ROOT_BYTES + 1 - len(data)))
+    scene.replace("root", data + b" " * (workflow.MAX_ROOT_BYTES + 1 - len(data)))
     scene.refused(UntrustedError, "2.root.json: longer than 512000 bytes")
-    scene.replace("root", data + b" " * (trust.MAX_ROOT_BYTES - len(data)))
+    scene.replace("root", data + b" " * (workflow.MAX_ROOT_BYTES - len(data)))
     scene.accepted()
 
 

@@ -8,8 +8,8 @@ import pytest
 from tuf.api.metadata import MetaFile
 
 from packager.vehicle.errors import UntrustedError
-from packager.vehicle.metadata_store import NotFoundError
-from packager.vehicle.trust import MAX_TARGETS_BYTES, ExpiredError
+from packager.vehicle.trust.metadata_store import NotFoundError
+from packager.vehicle.trust.workflow import MAX_TARGETS_BYTES, ExpiredError
 from tests.attacks.scene import NEW, NEWEST, OLD, Scene, sign
 from tests.repository_simulator import LATER, NOW, listed
 

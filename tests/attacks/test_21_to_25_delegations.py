@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from packager.vehicle import trust
-from packager.vehicle.delegations import MAX_DELEGATIONS
 from packager.vehicle.errors import UntrustedError
-from packager.vehicle.metadata_store import read_stored
+from packager.vehicle.trust import workflow
+from packager.vehicle.trust.delegations import MAX_DELEGATIONS
+from packager.vehicle.trust.metadata_store import read_stored
 from tests.attacks.scene import EVIL, NEW, NEW_DSC, OLD, OLD_DSC, Scene
 from tests.repository_simulator import NOW, RepositorySimulator, signers
 from tests.vehicle_car import Car
@@ -176,7 +176,7 @@ def test_attack_24_a_role_that_nobody_delegates_to(scene: Scene) -> None:
     trusted = read_stored(scene.car.home.metadata, NOW)
     for delegator in (trusted.targets, repository.delegated["body"]):
         with pytest.raises(UntrustedError, match=r"stray.json: nobody delegates to it"):
-            trust.read_delegated(repository.files[scene.current("stray")], "stray", delegator, trusted.snapshot, NOW)
+            workflow.read_delegated(repository.files[scene.current("stray")], "stray", delegator, trusted.snapshot, NOW)
 
 
 @pytest.mark.parametrize("version", ["2", "9"])

@@ -13,13 +13,13 @@ import zstandard
 
 from packager.bundle.forms import Means, Place, raw_form
 from packager.bundle.writer import CodedBlock
+from packager.vehicle.core.manifest import Op
 from packager.vehicle.errors import CorruptError, TemporaryError, UntrustedError, VehicleError
 from packager.vehicle.identity import Digest
-from packager.vehicle.inventory import status
-from packager.vehicle.manifest import Op
-from packager.vehicle.metadata_store import NotFoundError
+from packager.vehicle.installation.inventory import status
 from packager.vehicle.profile import Coder
-from packager.vehicle.trust import MAX_ROOT_BYTES
+from packager.vehicle.trust.metadata_store import NotFoundError
+from packager.vehicle.trust.workflow import MAX_ROOT_BYTES
 from tests.attacks.hostile_server import honest, serving
 from tests.attacks.scene import (
     EVIL,

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from packager.vehicle.core.manifest import MAX_RELEASE_COUNTER
 from packager.vehicle.errors import CorruptError, TemporaryError, UntrustedError
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.inventory import status
-from packager.vehicle.manifest import MAX_RELEASE_COUNTER
-from packager.vehicle.trust import ExpiredError
+from packager.vehicle.installation.inventory import status
+from packager.vehicle.trust.workflow import ExpiredError
 from tests.attacks.scene import (
     EVIL,
     JOURNAL,
@@ -234,7 +234,7 @@ def test_attack_44_metadata_expires_between_preparation_and_switch(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("packager.vehicle.install.activate", stop)
+        patch.setattr("packager.vehicle.installation.install.activate", stop)
         with pytest.raises(KeyboardInterrupt):
             scene.update()
     assert scene.car.slot("BDC", "b") == NEW

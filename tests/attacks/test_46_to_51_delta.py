@@ -14,13 +14,13 @@ import zstandard
 
 from packager.bundle.forms import Means, Place, delta_form, raw_form
 from packager.bundle.writer import CodedBlock, Identity, write_bundle
+from packager.vehicle.core.inplace import InPlaceSlot
+from packager.vehicle.core.manifest import Op
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.errors import CorruptError, IncompatibleError, UntrustedError, VehicleError
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.inplace import InPlaceSlot
-from packager.vehicle.inventory import status
-from packager.vehicle.manifest import Op
+from packager.vehicle.installation.inventory import status
 from packager.vehicle.profile import Coder
-from packager.vehicle.segments import Segment
 from packager.vehicle.wire import encode_varint
 from tests.attacks.scene import EVIL, JOURNAL, LENGTH, NEW, NEWEST, OLD, SLOT, Scene
 from tests.repository_simulator import BLOCK_BYTES, RepositorySimulator, make_bundle

@@ -8,11 +8,11 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from packager.supplychain.statement import sign_statement
+from packager.vehicle.core.targets import summary_path
 from packager.vehicle.errors import CorruptError, UntrustedError
 from packager.vehicle.identity import Digest
-from packager.vehicle.metadata_store import NotFoundError
-from packager.vehicle.summary import CHAIN_LEVEL, MAX_SUMMARY_BYTES, PREDICATE_TYPE, RESOURCE_PREFIX
-from packager.vehicle.targets import summary_path
+from packager.vehicle.trust.metadata_store import NotFoundError
+from packager.vehicle.trust.summary import CHAIN_LEVEL, MAX_SUMMARY_BYTES, PREDICATE_TYPE, RESOURCE_PREFIX
 from tests.attacks.scene import EVIL, NEW, OLD, Scene
 from tests.repository_simulator import signers, under_another_id
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pytest
 from tuf.api.metadata import Delegations, Metadata, MetaFile, SuccinctRoles, TargetFile, Targets
 
-from packager.vehicle.cli import run
+from packager.vehicle.cli.program import run
 from tests.loopback import LoopbackServer
 from tests.repository_simulator import LATER, NOW, RepositorySimulator, signers, under_another_id
 

@@ -15,8 +15,8 @@ from packager.cli import packager
 from packager.cli.failure import run
 from packager.pipeline.verify import load_repository, verify_evidence
 from packager.repo.staged import read_staged
+from packager.vehicle.core.targets import ImageTarget
 from packager.vehicle.errors import UntrustedError
-from packager.vehicle.targets import ImageTarget
 from sample_images.catalogue import CATALOGUE, read_catalogue
 from sample_images.obtaining import obtain
 from sample_images.registry import Registry
@@ -48,7 +48,6 @@ def packager_in_a_child(place: Path, words: str, dies_at: int | None = None) -> 
                 count += 1
 
         os.chdir(place)
-        sys.dont_write_bytecode = True  # the first run would make more changes than the others
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for as long as the child lives
         sys.addaudithook(watch)
         code = run(packager, words.split(), "packager")

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from packager.vehicle.applier import Applier
-from packager.vehicle.batch import Task, apply_many
+from packager.vehicle.core.applier import Applier
+from packager.vehicle.core.batch import Task, apply_many
+from packager.vehicle.core.index import BlockRecord
+from packager.vehicle.core.inplace import InPlaceSlot, OverwrittenImage
+from packager.vehicle.core.journal import JOURNAL_BYTES, MAX_SEQUENCE, SLOT_BYTES, Binding, Journal
 from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceError, StateError
 from packager.vehicle.identity import Digest
-from packager.vehicle.index import BlockRecord
-from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
-from packager.vehicle.journal import JOURNAL_BYTES, MAX_SEQUENCE, SLOT_BYTES, Binding, Journal
 from packager.vehicle.storage import FileOnDisk
 from tests.faulty_storage import MemoryFile
 from tests.in_place_bundles import swapped

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from packager.vehicle.core.inplace import InPlaceSlot
 from packager.vehicle.errors import ResourceError
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.inplace import InPlaceSlot
-from packager.vehicle.inventory import status
-from packager.vehicle.state import EcuState
+from packager.vehicle.installation.inventory import status
+from packager.vehicle.installation.state import EcuState
 from tests.faulty_storage import CUTS, RecordProperty
 from tests.repository_simulator import BLOCK_BYTES, RepositorySimulator
 from tests.vehicle_car import IN_PLACE, Car, edited, image, repository_with
@@ -236,7 +236,7 @@ def test_a_state_that_can_not_be_written_leaves_the_only_slot_alone(
         raise ResourceError("read-only")
 
     with monkeypatch.context() as patch:
-        patch.setattr("packager.vehicle.home.write_atomically", fail)
+        patch.setattr("packager.vehicle.installation.home.write_atomically", fail)
         with pytest.raises(ResourceError, match="read-only"):
             found.update()
     assert found.slot("EPS") == OLD

@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import pytest
 
-from packager.vehicle.applier import Applier
-from packager.vehicle.blocks import OldImage
+from packager.vehicle.core.applier import Applier
+from packager.vehicle.core.blocks import OldImage
+from packager.vehicle.core.index import BlockRecord
+from packager.vehicle.core.journal import JOURNAL_BYTES, MAX_FAILURES, Binding, Journal
 from packager.vehicle.errors import CorruptError, ResourceError, StateError
 from packager.vehicle.identity import Digest
-from packager.vehicle.index import BlockRecord
-from packager.vehicle.journal import JOURNAL_BYTES, MAX_FAILURES, Binding, Journal
 from tests.faulty_storage import (
     CUTS,
     KEEP_ALL,

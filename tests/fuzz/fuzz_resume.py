@@ -11,12 +11,12 @@ from collections.abc import Callable
 from functools import cache
 from typing import Final
 
-from packager.vehicle.applier import Applier
+from packager.vehicle.core.applier import Applier
+from packager.vehicle.core.head import Head
+from packager.vehicle.core.journal import JOURNAL_BYTES, MAGIC, MAX_FAILURES, SLOT_BYTES, Binding, Journal
 from packager.vehicle.errors import ResourceError, UntrustedError
-from packager.vehicle.head import Head
 from packager.vehicle.identity import Digest
-from packager.vehicle.journal import JOURNAL_BYTES, MAGIC, MAX_FAILURES, SLOT_BYTES, Binding, Journal
-from packager.vehicle.state import encode_state, parse_state
+from packager.vehicle.installation.state import encode_state, parse_state
 from tests.faulty_storage import MemoryFile
 from tests.sample_bundles import Sample, full_mixed
 

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from packager.vehicle._pure_adaptive import write_adaptive
+from packager.vehicle.core.journal import JOURNAL_BYTES, Journal
+from packager.vehicle.core.segments import Segment
+from packager.vehicle.core.targets import ImageTarget
 from packager.vehicle.identity import ImageId
+from packager.vehicle.installation.state import Begun, EcuState, encode_state
 from packager.vehicle.instructions import InstructionSet
-from packager.vehicle.journal import JOURNAL_BYTES, Journal
 from packager.vehicle.profile import Coder
-from packager.vehicle.segments import Segment
-from packager.vehicle.state import Begun, EcuState, encode_state
-from packager.vehicle.targets import ImageTarget
 from packager.vehicle.wire import encode_varint, zigzag
 from tests.faulty_storage import MemoryFile
 from tests.fuzz.fuzz_resume import BINDING

@@ -26,8 +26,8 @@ from packager.repo.schemes import scheme_of
 from packager.repo.signers import import_public, open_signer
 from packager.repo.signing import sign
 from packager.repo.staged import read_file
-from packager.vehicle import trust
 from packager.vehicle.errors import UntrustedError
+from packager.vehicle.trust import workflow
 from sample_images.catalogue import CATALOGUE, read_catalogue
 from sample_images.obtaining import obtain
 from sample_images.registry import Registry
@@ -148,24 +148,24 @@ def test_root_ceremony_rotation_and_loss_of_a_token(keys: Path) -> None:
     # Version 1: two of three.
     first = prepare_root(policy, public, NOW)
     with pytest.raises(UntrustedError, match="signed by 1 different keys that it trusts for it, expected 2"):
-        trust.read_root(signed(first, public, "root-1"))
-    trusted = trust.read_root(signed(first, public, "root-1", "root-3"))
+        workflow.read_root(signed(first, public, "root-1"))
+    trusted = workflow.read_root(signed(first, public, "root-1", "root-3"))
 
     # The third token is lost: another one takes its place. Old and new threshold are both met by the two that are left.
     _, public["root-4"] = import_public(uri("root-4"))
     rotated = replace(policy, root=RolePolicy(("root-1", "root-2", "root-4"), 2, 365))
     second = next_root(rotated, public, 2)
     with pytest.raises(UntrustedError, match="signed by 1 different keys that root version 1 trusts"):
-        trust.read_next_root(signed(second, public, "root-1", "root-4"), trusted)
+        workflow.read_next_root(signed(second, public, "root-1", "root-4"), trusted)
     with pytest.raises(UntrustedError, match="signed by 1 different keys that it trusts"):
-        trust.read_next_root(signed(second, public, "root-1", "root-3"), trusted)
-    trusted = trust.read_next_root(signed(second, public, "root-1", "root-2"), trusted)
+        workflow.read_next_root(signed(second, public, "root-1", "root-3"), trusted)
+    trusted = workflow.read_next_root(signed(second, public, "root-1", "root-2"), trusted)
 
     # Whoever finds the lost token can't make a root with it any more, not even together with one custodian.
     third = next_root(rotated, public, 3)
     with pytest.raises(UntrustedError, match="signed by 1 different keys that root version 2 trusts"):
-        trust.read_next_root(signed(third, public, "root-1", "root-3"), trusted)
-    assert trust.read_next_root(signed(third, public, "root-2", "root-4"), trusted).version == 3
+        workflow.read_next_root(signed(third, public, "root-1", "root-3"), trusted)
+    assert workflow.read_next_root(signed(third, public, "root-2", "root-4"), trusted).version == 3
 
 
 def test_ceremony_rotation_and_loss_of_a_token_with_the_commands(
@@ -223,8 +223,8 @@ def test_ceremony_rotation_and_loss_of_a_token_with_the_commands(
     code, shown = sign_as("root-1", "3.root.json")
     assert (code, "PinIncorrect" in shown, "999999" in shown) == (30, True, False), shown
     assert (site / "staged/3.root.json").read_bytes() == before
-    first = trust.read_root((site / "repo/metadata/1.root.json").read_bytes())
-    assert trust.read_next_root((site / "repo/metadata/2.root.json").read_bytes(), first).version == 2
+    first = workflow.read_root((site / "repo/metadata/1.root.json").read_bytes())
+    assert workflow.read_next_root((site / "repo/metadata/2.root.json").read_bytes(), first).version == 2
 
 
 def test_tokens_sign_through_the_key_directory_and_the_command_line(keys: Path) -> None:
@@ -251,10 +251,10 @@ def test_hybrid_root_of_tokens_and_a_lattice_key(keys: Path) -> None:
 
     signers = load_signers(keys, [policy.root], ask)
     root = prepare_root(policy, load_public_keys(policy, keys), NOW)
-    assert trust.read_root(sign("root", root, policy.root, signers)).version == 1
+    assert workflow.read_root(sign("root", root, policy.root, signers)).version == 1
     without = {name: signer for name, signer in signers.items() if name in ("root-1", "root-2")}
     with pytest.raises(UntrustedError, match="signed by 2 different keys that it trusts for it, expected 3"):
-        trust.read_root(sign("root", root, replace(policy.root, threshold=2), without))
+        workflow.read_root(sign("root", root, replace(policy.root, threshold=2), without))
 
 
 def test_release_is_built_with_tokens_passphrases_and_all_kinds_of_keys(

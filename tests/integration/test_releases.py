@@ -26,9 +26,9 @@ from packager.repo import targets_set
 from packager.repo.authority import Authority
 from packager.repo.contents import Contents, read_contents
 from packager.repo.staged import read_file
+from packager.vehicle.core.targets import ImageTarget
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.identity import Digest
-from packager.vehicle.targets import ImageTarget
 from sample_images.catalogue import CATALOGUE, read_catalogue
 from sample_images.obtaining import obtain
 from sample_images.registry import Registry

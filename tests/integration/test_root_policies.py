@@ -10,8 +10,8 @@ import pytest
 from packager.cli import packager
 from packager.cli.failure import run
 from packager.repo.staged import read_file
-from packager.vehicle import trust
 from packager.vehicle.errors import UntrustedError
+from packager.vehicle.trust import workflow
 
 PROJECT = Path(__file__).parents[2]
 EIGHT = [f"root-{number}" for number in range(1, 9)]
@@ -90,7 +90,7 @@ def test_five_of_eight(tmp_path: Path, site: Path, cli: Cli) -> None:
     refused(cli, site, "4 of 5 signatures that root 2 demands")
 
     roots = [(site / f"repo/metadata/{version}.root.json").read_bytes() for version in (1, 2)]
-    assert trust.read_next_root(roots[1], trust.read_root(roots[0])).version == 2
+    assert workflow.read_next_root(roots[1], workflow.read_root(roots[0])).version == 2
 
 
 def test_hybrid_root(tmp_path: Path, site: Path, cli: Cli) -> None:
@@ -105,10 +105,10 @@ def test_hybrid_root(tmp_path: Path, site: Path, cli: Cli) -> None:
         sign(cli, place, "1.root.json", *kind)
         refused(cli, place, "2 of 3 signatures that root 1 demands")
         with pytest.raises(UntrustedError, match="signed by 2 different keys that it trusts for it, expected 3"):
-            trust.read_root((place / "staged/1.root.json").read_bytes())
+            workflow.read_root((place / "staged/1.root.json").read_bytes())
         sign(cli, place, "1.root.json", other[0])
         assert cli("repo", "publish", place, "--allow-demo-keys")[0] == 0
-        root = trust.read_root((place / "repo/metadata/1.root.json").read_bytes())
+        root = workflow.read_root((place / "repo/metadata/1.root.json").read_bytes())
         assert {key.scheme for key_id, key in root.keys.items() if key_id in root.roles["root"].keyids} == {
             "ecdsa-sha2-nistp384",
             "ml-dsa-65/1",

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from packager.vehicle.journal import JOURNAL_BYTES, MAX_FAILURES, Journal
+from packager.vehicle.core.journal import JOURNAL_BYTES, MAX_FAILURES, Journal
 from packager.vehicle.storage import FileOnDisk
 from tests.fault.test_vehicle_power import BINDING
 from tests.sample_bundles import delta_mixed
@@ -12,10 +12,10 @@ from tests.sample_bundles import delta_mixed
 _CHILD = """
 import sys
 from pathlib import Path
-from packager.vehicle.applier import Applier
-from packager.vehicle.head import SignedHead, read_head
+from packager.vehicle.core.applier import Applier
+from packager.vehicle.core.head import SignedHead, read_head
 from packager.vehicle.identity import Digest
-from packager.vehicle.journal import JOURNAL_BYTES, Binding, Journal
+from packager.vehicle.core.journal import JOURNAL_BYTES, Binding, Journal
 from packager.vehicle.profile import Coder, UpdateProfile
 from packager.vehicle.storage import FileOnDisk
 

@@ -12,13 +12,13 @@ import pytest
 from packager.bundle.forms import Means, Place, compressed_form, delta_form, raw_form, window_form
 from packager.bundle.writer import CodedBlock, Identity, write_bundle
 from packager.diff.prediction import NOTHING, Prediction, make_context
+from packager.vehicle.core.manifest import READS_SEGMENTS, Op
+from packager.vehicle.core.predicted import LITERALS_KNOW_SOURCE
+from packager.vehicle.core.predictors import page_count
+from packager.vehicle.core.pull import MAX_WORKERS, usable_cores
+from packager.vehicle.core.segments import Segment, SegmentMap
 from packager.vehicle.identity import ImageId
-from packager.vehicle.manifest import READS_SEGMENTS, Op
-from packager.vehicle.predicted import LITERALS_KNOW_SOURCE
-from packager.vehicle.predictors import page_count
 from packager.vehicle.profile import Coder
-from packager.vehicle.pull import MAX_WORKERS, usable_cores
-from packager.vehicle.segments import Segment, SegmentMap
 from tests.predicted_bundles import UNIT_4, predicted_block
 from tests.sample_bundles import noise, sign, text
 
@@ -36,11 +36,11 @@ MEANS = Means(CODERS, 4 * MIB, 1)
 _CHILD = """
 import sys
 from pathlib import Path
-from packager.vehicle.applier import Applier
-from packager.vehicle.head import SignedHead, read_head
+from packager.vehicle.core.applier import Applier
+from packager.vehicle.core.head import SignedHead, read_head
 from packager.vehicle.identity import Digest
 from packager.vehicle.profile import DEFAULT_PROFILE
-from packager.vehicle.pull import apply_file
+from packager.vehicle.core.pull import apply_file
 from packager.vehicle.storage import FileOnDisk
 
 def apply(bundle, old, slot, length, digest, workers):

@@ -8,12 +8,12 @@ import pytest
 
 from packager.bundle.forms import Means, Place, copy_form, delta_form, fill_form
 from packager.bundle.writer import Identity, write_bundle
-from packager.vehicle.applier import Applier
+from packager.vehicle.core.applier import Applier
+from packager.vehicle.core.head import Head, read_head
+from packager.vehicle.core.segments import Segment, SegmentMap
 from packager.vehicle.errors import CorruptError, IncompatibleError
-from packager.vehicle.head import Head, read_head
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.profile import Coder, UpdateProfile
-from packager.vehicle.segments import Segment, SegmentMap
 from packager.vehicle.storage import FileOnDisk
 from tests.sample_bundles import noise, sign
 

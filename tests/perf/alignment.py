@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from packager.vehicle.segments import Segment
+from packager.vehicle.core.segments import Segment
 from sample_images.linker import PlacedFunction
 from sample_images.synthesiser import INSTRUCTION_SETS, FirmwareSpec, symbols
 

@@ -16,12 +16,12 @@ import bsdiff4
 import hdiffpatch
 import zstandard
 
-from packager.vehicle.applier import Applier
-from packager.vehicle.head import Head, SignedHead, read_head
+from packager.vehicle.core.applier import Applier
+from packager.vehicle.core.head import Head, SignedHead, read_head
+from packager.vehicle.core.manifest import READS_OLD, Op
+from packager.vehicle.core.pull import apply_file
 from packager.vehicle.identity import Digest
-from packager.vehicle.manifest import READS_OLD, Op
 from packager.vehicle.profile import DEFAULT_PROFILE, MIB
-from packager.vehicle.pull import apply_file
 from packager.vehicle.storage import FileOnDisk
 from tests.perf.apply_cases import Case
 

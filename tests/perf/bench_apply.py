@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from packager.vehicle import kernel
+from packager.vehicle.core.pull import usable_cores
 from packager.vehicle.profile import MIB
-from packager.vehicle.pull import usable_cores
 from tests.perf import apply_contestants as run
 from tests.perf.apply_cases import BSDIFF_MOST_BYTES, Case, generated, of_corpus, ram_disk
 

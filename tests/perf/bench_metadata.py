@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from packager.pipeline.verify import load_repository
-from packager.vehicle.metadata_store import MemoryStorage, initialise
+from packager.vehicle.trust.metadata_store import MemoryStorage, initialise
 from tests.perf.many_releases import Office
 from tests.release_series import Series, car_reads
 

@@ -16,7 +16,7 @@ from packager.config.policy import read_policy
 from packager.repo.admission import split_role_name
 from packager.repo.in_force import METADATA
 from packager.repo.staged import read_staged
-from packager.vehicle.targets import summary_path
+from packager.vehicle.core.targets import summary_path
 from tests.release_series import Served
 
 PROJECT: Final = Path(__file__).parents[2]

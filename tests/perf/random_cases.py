@@ -22,14 +22,14 @@ from packager.bundle.encoder import EncodedBundle, Label, encode
 from packager.diff.engine import NO_ALIGNMENT, Engine, align
 from packager.diff.prediction import Mode
 from packager.model.errors import BudgetError
-from packager.vehicle.applier import Applier
-from packager.vehicle.blocks import OldImage
-from packager.vehicle.head import Head, SignedHead, read_head
+from packager.vehicle.core.applier import Applier
+from packager.vehicle.core.blocks import OldImage
+from packager.vehicle.core.head import Head, SignedHead, read_head
+from packager.vehicle.core.inplace import InPlaceSlot, OverwrittenImage
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
 from packager.vehicle.instructions import ALL_GROUPS, InstructionSet
 from packager.vehicle.profile import KIB, Coder, UpdateProfile
-from packager.vehicle.segments import Segment
 from tests.faulty_storage import MemoryFile
 from tests.predicted_bundles import follow
 from tests.predicted_cases import code

@@ -13,7 +13,7 @@ from packager.bundle.inplace import arrange
 from packager.bundle.loose import self_signed
 from packager.diff import bsdiff
 from packager.diff.engine import Alignment
-from packager.vehicle.head import SignedHead, read_head
+from packager.vehicle.core.head import SignedHead, read_head
 from packager.vehicle.identity import Digest
 from packager.vehicle.profile import UpdateProfile
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from packager.vehicle.core.journal import JOURNAL_BYTES, MAGIC, MAX_FAILURES, SLOT_BYTES, Binding, Journal
 from packager.vehicle.errors import ResourceError
 from packager.vehicle.identity import Digest
-from packager.vehicle.journal import JOURNAL_BYTES, MAGIC, MAX_FAILURES, SLOT_BYTES, Binding, Journal
 from tests.faulty_storage import MemoryFile
 
 BINDING = Binding(Digest.of(b"bundle"), Digest.of(b"ecu"), Digest.of(b"plan"))

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from packager.vehicle.errors import TemporaryError, UntrustedError, VehicleError
-from packager.vehicle.home import open_home
-from packager.vehicle.install import update
+from packager.vehicle.installation.home import open_home
+from packager.vehicle.installation.install import update
 from tests.repository_simulator import NOW
 from tests.vehicle_car import Car, edited, image, repository_with
 

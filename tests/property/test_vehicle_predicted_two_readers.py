@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packager.diff.prediction import Mode
+from packager.vehicle.core.predicted import ADAPTIVE, LITERALS_KNOW_OLD, LITERALS_KNOW_SOURCE, WITHOUT_PIECES
+from packager.vehicle.core.predictors import page_count
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import ALL_GROUPS, Group, InstructionSet
-from packager.vehicle.predicted import ADAPTIVE, LITERALS_KNOW_OLD, LITERALS_KNOW_SOURCE, WITHOUT_PIECES
-from packager.vehicle.predictors import page_count
-from packager.vehicle.segments import Segment
 from tests import spec_reader
 from tests.predicted_bundles import predicted
 from tests.predicted_cases import code

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packager.vehicle import _pure_segments as pure
+from packager.vehicle.core.segments import Segment, SegmentMap
 from packager.vehicle.errors import CorruptError
-from packager.vehicle.segments import Segment, SegmentMap
 from packager.vehicle.wire import encode_varint, zigzag
 
 native = pytest.importorskip("packager.vehicle._native", reason="no compiled kernel here")

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from packager.bundle.encoder import Label, encode
 from packager.diff.alignment import normalise
 from packager.diff.engine import Alignment
-from packager.vehicle.applier import Applier
+from packager.vehicle.core.applier import Applier
+from packager.vehicle.core.head import SignedHead, read_head
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.errors import CorruptError, IncompatibleError
-from packager.vehicle.head import SignedHead, read_head
 from packager.vehicle.identity import Digest
 from packager.vehicle.profile import KIB, Coder, UpdateProfile
-from packager.vehicle.segments import Segment
 from tests import spec_reader
 from tests.faulty_storage import MemoryFile
 from tests.sample_bundles import (

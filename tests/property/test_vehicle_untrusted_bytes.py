@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tuf.api.metadata import Targets
 
-from packager.vehicle import trust
+from packager.vehicle.core.targets import read_target
 from packager.vehicle.errors import UntrustedError
-from packager.vehicle.home import ConfigurationError, read_configuration
-from packager.vehicle.metadata_json import parse_json, parse_metadata
-from packager.vehicle.signatures import verify_signatures
-from packager.vehicle.targets import read_target
+from packager.vehicle.installation.home import ConfigurationError, read_configuration
+from packager.vehicle.trust import workflow
+from packager.vehicle.trust.metadata_json import parse_json, parse_metadata
+from packager.vehicle.trust.signatures import verify_signatures
 from tests.repository_simulator import NOW, RepositorySimulator
 
 REPOSITORY = RepositorySimulator()
@@ -35,9 +35,9 @@ def _read_body(data: bytes) -> Targets:
 
 
 READERS: dict[str, Callable[[bytes], object]] = {
-    "1.root.json": trust.read_root,
-    "timestamp.json": lambda data: trust.read_timestamp(data, REPOSITORY.root, None, NOW),
-    "1.snapshot.json": lambda data: trust.read_stored_snapshot(data, REPOSITORY.root),
+    "1.root.json": workflow.read_root,
+    "timestamp.json": lambda data: workflow.read_timestamp(data, REPOSITORY.root, None, NOW),
+    "1.snapshot.json": lambda data: workflow.read_stored_snapshot(data, REPOSITORY.root),
     "1.body.json": _read_body,
 }
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from packager.bundle.anatomy import count_modes, dissect, dissect_file
+from packager.vehicle.core.manifest import Op
 from packager.vehicle.errors import CorruptError
-from packager.vehicle.manifest import Op
 from packager.vehicle.profile import Coder
 from tests.predicted_bundles import aarch64, adaptive, arm32, labels, mixed, predicted_samples, thumb2
 from tests.sample_bundles import Sample, delta_mixed, delta_one_block, full_mixed, samples

@@ -10,9 +10,9 @@ from packager.bundle.forms import Means, Place
 from packager.bundle.writer import CodedBlock, Identity, WrittenBundle
 from packager.diff.engine import Alignment
 from packager.diff.prediction import NOTHING, Prediction, make_context
-from packager.vehicle.manifest import Op
+from packager.vehicle.core.manifest import Op
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.profile import DEFAULT_PROFILE, Coder
-from packager.vehicle.segments import Segment
 
 PLACE = Place(0, 0, bytes(4096), bytes(4096), [Segment(0, 0, 4096)])
 MEANS = Means(DEFAULT_PROFILE.coders, 4096, RIVAL_LEVEL + 1)

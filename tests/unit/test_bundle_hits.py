@@ -7,8 +7,8 @@ import pytest
 from packager.bundle.anatomy import BlockAnatomy, dissect_file
 from packager.bundle.hits import Hits, count_hits
 from packager.diff.prediction import Mode
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import Group, InstructionSet
-from packager.vehicle.segments import Segment
 from tests.predicted_bundles import behind_an_insertion, follow, labels, predicted, thumb2
 from tests.predicted_cases import code
 from tests.sample_bundles import Sample, delta_mixed

@@ -8,9 +8,9 @@ from packager.bundle.encoder import Label, encode
 from packager.bundle.inplace import JOINED_GAP_BYTES, arrange, join, without
 from packager.diff.engine import NO_ALIGNMENT, Alignment
 from packager.model.errors import BudgetError
+from packager.vehicle.core.segments import Segment
+from packager.vehicle.core.spills import MAX_SPILLS
 from packager.vehicle.profile import UpdateProfile, grid_block_bytes
-from packager.vehicle.segments import Segment
-from packager.vehicle.spills import MAX_SPILLS
 from tests.in_place_bundles import IN_PLACE, one_block, shifted_down, shifted_up, swapped, swapped_with_little_scratch
 from tests.sample_bundles import BLOCK, noise
 

@@ -6,7 +6,7 @@ import bsdiff4.core
 import pytest
 
 from packager.diff import bsdiff
-from packager.vehicle.segments import Segment
+from packager.vehicle.core.segments import Segment
 
 RANDOM = random.Random(7)
 CODE = RANDOM.randbytes(200_000)

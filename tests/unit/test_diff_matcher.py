@@ -15,7 +15,7 @@ import packager.diff
 from packager.diff import bsdiff, matcher
 from packager.diff.alignment import MIN_SEGMENT_BYTES
 from packager.diff.matcher import PART_BYTES, Costs, Index
-from packager.vehicle.segments import Segment
+from packager.vehicle.core.segments import Segment
 
 pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="no compiled matcher here")
 COSTS = Costs()

@@ -5,8 +5,8 @@ import pytest
 from packager.diff import matcher, sizing
 from packager.diff.prediction import NOTHING, Prediction, make_context
 from packager.diff.sizing import coded_bytes
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import InstructionSet
-from packager.vehicle.segments import Segment
 from tests.predicted_cases import code
 
 pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="the matcher is not compiled")

@@ -10,9 +10,9 @@ from packager.bundle.encoder import Label, encode
 from packager.diff import matcher
 from packager.diff.engine import Alignment, align, dump, load
 from packager.diff.realignment import clusters, join, old_range
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import Group, InstructionSet
 from packager.vehicle.profile import DEFAULT_PROFILE
-from packager.vehicle.segments import Segment
 from tests.sample_bundles import noise
 
 pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="the matcher is not compiled")

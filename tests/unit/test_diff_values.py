@@ -11,9 +11,9 @@ from packager.diff import matcher
 from packager.diff.engine import align, dump, load
 from packager.diff.prediction import NOTHING, Mode, Prediction, make_context
 from packager.diff.sizing import coded_bytes
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import Group, InstructionSet
 from packager.vehicle.profile import DEFAULT_PROFILE
-from packager.vehicle.segments import Segment
 
 pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="the matcher is not compiled")
 

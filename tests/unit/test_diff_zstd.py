@@ -5,7 +5,7 @@ import random
 import pytest
 
 from packager.diff import lzma, zstd
-from packager.vehicle.codec import CodecLimits, decode
+from packager.vehicle.core.codec import CodecLimits, decode
 from packager.vehicle.profile import Coder
 
 LIMITS = CodecLimits(frozenset(Coder), 1 << 27)

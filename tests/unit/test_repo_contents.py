@@ -10,8 +10,8 @@ import pytest
 from packager.model.errors import RepositoryError
 from packager.repo import contents as module
 from packager.repo.contents import CONTENTS_NAME, TARGETS, Chain, Contents, read_contents, write_contents
+from packager.vehicle.core.targets import ImageTarget
 from packager.vehicle.identity import ImageId
-from packager.vehicle.targets import ImageTarget
 from tests.release_series import make_authority
 from tests.repository_simulator import MadeBundle, make_bundle
 

@@ -6,7 +6,7 @@ import pytest
 
 from packager.repo.serving import FetchFromDirectory, FetchFromMemory
 from packager.vehicle.errors import ResourceError, UntrustedError
-from packager.vehicle.metadata_store import Fetcher, NotFoundError
+from packager.vehicle.trust.metadata_store import Fetcher, NotFoundError
 
 
 @pytest.fixture(params=["directory", "memory", "beneath"])

@@ -31,13 +31,13 @@ from packager.repo.authority import Authority
 from packager.repo.ceremony import prepare_root
 from packager.repo.contents import Chain, Contents
 from packager.repo.signing import sign
-from packager.vehicle import trust
-from packager.vehicle.delegations import DelegationTree
+from packager.vehicle.core.head import MIN_HEAD_BYTES, SignedHead
+from packager.vehicle.core.targets import BundleTarget, ImageTarget, read_target
 from packager.vehicle.errors import UntrustedError
-from packager.vehicle.head import MIN_HEAD_BYTES, SignedHead
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.metadata_store import MemoryStorage, initialise, refresh
-from packager.vehicle.targets import BundleTarget, ImageTarget, read_target
+from packager.vehicle.trust import workflow
+from packager.vehicle.trust.delegations import DelegationTree
+from packager.vehicle.trust.metadata_store import MemoryStorage, initialise, refresh
 from tests.release_series import Served
 from tests.signed_metadata import load_metadata, sign_metadata, verify_metadata, write_metadata
 
@@ -377,9 +377,9 @@ def test_what_a_vehicle_would_not_take_is_not_published(
 ) -> None:
     files = sign_metadata(authority, contents, NOW)
     longest = max(len(files[f"1.{role}.json"]) for role in ("targets", "body.7-3", "powertrain.7-3"))
-    monkeypatch.setattr(trust, "MAX_TARGETS_BYTES", longest)
+    monkeypatch.setattr(workflow, "MAX_TARGETS_BYTES", longest)
     sign_metadata(authority, contents, NOW)
-    monkeypatch.setattr(trust, "MAX_TARGETS_BYTES", longest - 1)
+    monkeypatch.setattr(workflow, "MAX_TARGETS_BYTES", longest - 1)
     with pytest.raises(RepositoryError, match=f"a vehicle would refuse it: .*expected at most {longest - 1}"):
         write_metadata(tmp_path / "m", authority, contents, NOW)
     assert not (tmp_path / "m").exists()

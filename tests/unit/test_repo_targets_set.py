@@ -14,9 +14,9 @@ from packager.repo.admission import Standing, role_name, split_role_name
 from packager.repo.authority import Authority
 from packager.repo.contents import Chain, Contents
 from packager.repo.targets_set import BINDING, Payloads, prepare, renew
-from packager.vehicle.head import MIN_HEAD_BYTES, SignedHead
+from packager.vehicle.core.head import MIN_HEAD_BYTES, SignedHead
+from packager.vehicle.core.targets import BundleTarget, ImageTarget
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.targets import BundleTarget, ImageTarget
 from tests.release_series import POLICY, STARTED_AT, make_authority
 
 LATER = STARTED_AT + timedelta(days=7)

@@ -7,7 +7,7 @@ import pytest
 import sample_images
 from packager.config.release import read_release
 from packager.model.errors import ConfigError, ImageError
-from packager.vehicle.home import read_configuration
+from packager.vehicle.installation.home import read_configuration
 from sample_images.car import check_vin, make_car, write_configuration
 
 VIN = "WBA00000000000001"

@@ -19,7 +19,7 @@ from packager.supplychain.statement import sign_statement
 from packager.supplychain.steps import BUNDLE, DIFF
 from packager.supplychain.summary import check_summary, choose_gate_signers, make_summary
 from packager.vehicle.identity import Digest
-from packager.vehicle.summary import Gate
+from packager.vehicle.trust.summary import Gate
 from tests.supply_chain import DESCRIPTION, KEYS, NOW, SIGNERS, TWO_BUNDLERS, make_build
 
 TOOLS = {"python": "3.13.1", "bsdiff4": "1.3.2"}

@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packager.vehicle import blocks, codec, kernel
-from packager.vehicle.applier import Applier, Progress
-from packager.vehicle.blocks import NoOldImage, OldImage
+from packager.vehicle import kernel
+from packager.vehicle.core import blocks, codec
+from packager.vehicle.core.applier import Applier, Progress
+from packager.vehicle.core.blocks import NoOldImage, OldImage
+from packager.vehicle.core.head import Head, read_head
+from packager.vehicle.core.journal import JOURNAL_BYTES, Binding, Journal
+from packager.vehicle.core.manifest import Op
 from packager.vehicle.errors import (
     CancelledError,
     CorruptError,
@@ -17,10 +21,7 @@ from packager.vehicle.errors import (
     ResourceError,
     StateError,
 )
-from packager.vehicle.head import Head, read_head
 from packager.vehicle.identity import Digest
-from packager.vehicle.journal import JOURNAL_BYTES, Binding, Journal
-from packager.vehicle.manifest import Op
 from tests.faulty_storage import MemoryFile
 from tests.sample_bundles import BLOCK, PROFILE, Sample, delta_mixed, delta_one_block, full_mixed, samples
 
@@ -144,8 +145,8 @@ def test_every_flipped_byte_of_the_head_is_corrupt_before_it_is_parsed(
     def reached(*_: object) -> None:
         raise AssertionError("parsed without a matching hash")
 
-    monkeypatch.setattr("packager.vehicle.head.read_sections", reached)
-    monkeypatch.setattr("packager.vehicle.head.parse_manifest", reached)
+    monkeypatch.setattr("packager.vehicle.core.head.read_sections", reached)
+    monkeypatch.setattr("packager.vehicle.core.head.parse_manifest", reached)
     signed = sample.signed
     for at in range(sample.head_bytes):
         head = bytearray(sample.data[: sample.head_bytes])

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from packager.vehicle.applier import Progress
-from packager.vehicle.batch import Task, apply_many
+from packager.vehicle.core.applier import Progress
+from packager.vehicle.core.batch import Task, apply_many
 from packager.vehicle.errors import CancelledError, CorruptError, IncompatibleError, ResourceError
 from tests.sample_bundles import PROFILE, Sample, full_mixed, samples
 

@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packager.vehicle import blocks, kernel
-from packager.vehicle.blocks import GATHER_BYTES, make_block
+from packager.vehicle import kernel
+from packager.vehicle.core import blocks
+from packager.vehicle.core.blocks import GATHER_BYTES, make_block
+from packager.vehicle.core.head import Head
+from packager.vehicle.core.index import BlockRecord
+from packager.vehicle.core.manifest import Op
+from packager.vehicle.core.segments import Segment, SegmentMap
 from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceError
-from packager.vehicle.head import Head
-from packager.vehicle.index import BlockRecord
-from packager.vehicle.manifest import Op
 from packager.vehicle.profile import Coder
-from packager.vehicle.segments import Segment, SegmentMap
 from tests.faulty_storage import MemoryFile
 from tests.sample_bundles import (
     BLOCK,

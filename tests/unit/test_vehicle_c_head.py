@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from packager.bundle.writer import encode_manifest
+from packager.vehicle.core.head import read_head, read_sections, required_memory_bytes
+from packager.vehicle.core.manifest import Op
 from packager.vehicle.errors import CorruptError, IncompatibleError, VehicleError
-from packager.vehicle.head import read_head, read_sections, required_memory_bytes
 from packager.vehicle.identity import ImageId
-from packager.vehicle.manifest import Op
 from packager.vehicle.profile import Coder, UpdateProfile
 from packager.vehicle.wire import encode_varint, zigzag
 from tests.c.core import ARENA_BYTES, CORRUPT, INCOMPATIBLE, Core

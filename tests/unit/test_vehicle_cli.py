@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from packager.vehicle import cli, kernel
-from packager.vehicle.cli import run
+from packager.vehicle import kernel
+from packager.vehicle.cli import program
+from packager.vehicle.cli.program import run
+from packager.vehicle.core.targets import ImageTarget
 from packager.vehicle.errors import CancelledError, CorruptError, IncompatibleError, StateError
-from packager.vehicle.fetch import SlowError
-from packager.vehicle.home import open_home
 from packager.vehicle.identity import ImageId
-from packager.vehicle.speed import Speed
-from packager.vehicle.state import Begun
-from packager.vehicle.targets import ImageTarget
+from packager.vehicle.installation.home import open_home
+from packager.vehicle.installation.state import Begun
+from packager.vehicle.transport.fetch import SlowError
+from packager.vehicle.transport.speed import Speed
 from packager.vehicle.version import VERSION
 from tests.repository_simulator import NOW, RepositorySimulator, make_bundle
 
@@ -61,7 +62,7 @@ class Shell:
             self.urls.append(url)
             return _Connection(repository)
 
-        monkeypatch.setattr(cli, "HttpFetcher", connect)
+        monkeypatch.setattr(program, "HttpFetcher", connect)
 
     def __call__(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
         out, err = io.StringIO(), io.StringIO()
@@ -231,7 +232,7 @@ def test_every_end_has_an_exit_code(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr(cli, "update", fail)
+    monkeypatch.setattr(program, "update", fail)
     found, _, err = shell("update", "--home", str(shell.home), "--repo-url", URL)
     assert found == code
     assert ("Traceback" in err) == (code == 1)  # a defect is reported with all there is
@@ -406,7 +407,7 @@ def test_plain_tuf_remembers_no_time(shell: Shell) -> None:
 
 
 def test_a_check_tells_what_is_lacking(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("packager.vehicle.home.VehicleHome.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("packager.vehicle.installation.home.VehicleHome.free_bytes", lambda _: 1000)
     _, out, _ = shell("status", "--check", "--home", str(shell.home), "--repo-url", URL)
     assert re.search(r"space ([\d,]+) bytes, 1,000 free: make room for [\d,]+ bytes more", out)
     config = (shell.home / "vehicle.toml").read_text()

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from packager.vehicle import clock, trust
-from packager.vehicle.clock import MAX_JUMP, ClockError, check_time, encode_floor, parse_floor
 from packager.vehicle.errors import ResourceError, TemporaryError
-from packager.vehicle.install import refresh_home, update
-from packager.vehicle.trust import ExpiredError
+from packager.vehicle.installation.install import refresh_home, update
+from packager.vehicle.trust import clock, workflow
+from packager.vehicle.trust.clock import MAX_JUMP, ClockError, check_time, encode_floor, parse_floor
+from packager.vehicle.trust.workflow import ExpiredError
 from tests.repository_simulator import LATER, NOW, TOP_LEVEL, RepositorySimulator
 from tests.vehicle_car import Car, image, repository_with
 
@@ -106,7 +106,7 @@ def test_three_years_away_everything_rotated_every_week(car: Car, repository: Re
 
 
 @pytest.mark.parametrize(
-    ("years", "is_reached"), [(trust.MAX_ROOT_ROTATIONS, True), (trust.MAX_ROOT_ROTATIONS + 1, False)]
+    ("years", "is_reached"), [(workflow.MAX_ROOT_ROTATIONS, True), (workflow.MAX_ROOT_ROTATIONS + 1, False)]
 )
 def test_as_many_roots_as_one_refresh_follows(
     car: Car, repository: RepositorySimulator, years: int, is_reached: bool

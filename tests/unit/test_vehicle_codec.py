@@ -11,8 +11,8 @@ import zstandard
 
 from packager.diff import lzma as lzma_writer
 from packager.diff import zstd as zstd_writer
-from packager.vehicle import codec
-from packager.vehicle.codec import CodecLimits, decode, read_column, read_columns
+from packager.vehicle.core import codec
+from packager.vehicle.core.codec import CodecLimits, decode, read_column, read_columns
 from packager.vehicle.errors import CorruptError
 from packager.vehicle.profile import Coder
 from packager.vehicle.wire import Cursor, encode_varint

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from packager.vehicle.clock import ClockError
 from packager.vehicle.errors import CancelledError, IncompatibleError, UntrustedError, VehicleError
 from packager.vehicle.identity import Digest
-from packager.vehicle.install import update
-from packager.vehicle.trust import ExpiredError
+from packager.vehicle.installation.install import update
+from packager.vehicle.trust.clock import ClockError
+from packager.vehicle.trust.workflow import ExpiredError
 from tests.repository_simulator import BLOCK_BYTES, LATER, NOW, RepositorySimulator
 from tests.vehicle_car import IN_PLACE, Car, damage, edited, image, repository_with
 

@@ -3,9 +3,9 @@
 import pytest
 from tuf.api.metadata import DelegatedRole, Delegations, TargetFile, Targets
 
-from packager.vehicle.delegations import MAX_DELEGATIONS, MAX_ROLES, DelegationTree
 from packager.vehicle.errors import UntrustedError
-from packager.vehicle.metadata_store import MemoryStorage, NotFoundError, TrustedMetadata, initialise, refresh
+from packager.vehicle.trust.delegations import MAX_DELEGATIONS, MAX_ROLES, DelegationTree
+from packager.vehicle.trust.metadata_store import MemoryStorage, NotFoundError, TrustedMetadata, initialise, refresh
 from tests.repository_simulator import NOW, RepositorySimulator, signers
 
 

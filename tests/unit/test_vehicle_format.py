@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from packager.vehicle.applier import Applier
+from packager.vehicle.core.applier import Applier
+from packager.vehicle.core.head import Head, SignedHead, read_head
+from packager.vehicle.core.inplace import InPlaceSlot, OverwrittenImage
+from packager.vehicle.core.manifest import Op
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.errors import CorruptError, IncompatibleError
-from packager.vehicle.head import Head, SignedHead, read_head
 from packager.vehicle.identity import Digest
-from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
-from packager.vehicle.manifest import Op
 from packager.vehicle.profile import Coder
-from packager.vehicle.segments import Segment
 from tests import spec_reader
 from tests.faulty_storage import MemoryFile
 from tests.in_place_bundles import shifted_up, swapped

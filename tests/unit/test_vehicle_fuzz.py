@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from packager.vehicle.core.journal import JOURNAL_BYTES, Binding, Journal
 from packager.vehicle.identity import Digest
-from packager.vehicle.journal import JOURNAL_BYTES, Binding, Journal
 from tests.faulty_storage import MemoryFile
 from tests.fuzz.fuzz_resume import BINDING, TARGETS, sealed, take_input
 

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from packager.bundle.writer import encode_manifest
-from packager.vehicle import head as head_module
-from packager.vehicle.errors import CorruptError, IncompatibleError
-from packager.vehicle.head import (
+from packager.vehicle.core import head as head_module
+from packager.vehicle.core.head import (
     MAX_HEAD_BYTES,
     MAX_SECTIONS,
     MIN_HEAD_BYTES,
@@ -21,7 +20,8 @@ from packager.vehicle.head import (
     read_head,
     required_memory_bytes,
 )
-from packager.vehicle.manifest import Manifest
+from packager.vehicle.core.manifest import Manifest
+from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.profile import Coder, UpdateProfile
 from tests.sample_bundles import (
     BLOCK,

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from packager.vehicle.errors import ResourceError, TemporaryError
-from packager.vehicle.home import (
+from packager.vehicle.identity import ImageId
+from packager.vehicle.installation.home import (
     MAX_ECUS,
     ConfigurationError,
     VehicleHome,
     open_home,
     read_configuration,
 )
-from packager.vehicle.identity import ImageId
+from packager.vehicle.installation.state import EcuState
 from packager.vehicle.profile import Coder
-from packager.vehicle.state import EcuState
 
 GOOD = """
 vin = "WBA1234567890TEST"
@@ -166,7 +166,7 @@ def test_a_damaged_state_is_never_guessed(home: VehicleHome, document: str) -> N
 
 def test_two_updaters_exclude_each_other(home: VehicleHome) -> None:
     other = (
-        "import sys; from pathlib import Path; from packager.vehicle.home import open_home\n"
+        "import sys; from pathlib import Path; from packager.vehicle.installation.home import open_home\n"
         "with open_home(Path(sys.argv[1])).lock():\n print('locked', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(

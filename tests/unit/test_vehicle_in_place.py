@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from packager.vehicle.core.inplace import InPlaceSlot, OverwrittenImage
+from packager.vehicle.core.targets import ImageTarget
 from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceError, StateError, UntrustedError
-from packager.vehicle.home import VehicleHome, open_home
 from packager.vehicle.identity import ImageId
-from packager.vehicle.inplace import InPlaceSlot, OverwrittenImage
-from packager.vehicle.install import SPARE_SPACE_BYTES, check, update
-from packager.vehicle.inventory import status
-from packager.vehicle.state import Begun, EcuState, encode_state, parse_state
+from packager.vehicle.installation.home import VehicleHome, open_home
+from packager.vehicle.installation.install import SPARE_SPACE_BYTES, check, update
+from packager.vehicle.installation.inventory import status
+from packager.vehicle.installation.state import Begun, EcuState, encode_state, parse_state
 from packager.vehicle.storage import FileOnDisk
-from packager.vehicle.targets import ImageTarget
 from tests.faulty_storage import MemoryFile
 from tests.in_place_bundles import SAMPLES, InPlaceSample, swapped
 from tests.repository_simulator import BLOCK_BYTES, NOW, RepositorySimulator, make_bundle

@@ -6,9 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from packager.vehicle.errors import CorruptError, IncompatibleError
-from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.index import (
+from packager.vehicle.core.index import (
     CHECKPOINT_RECORDS,
     MAX_WHOLE_OLD_BYTES,
     NUMBERED,
@@ -19,7 +17,9 @@ from packager.vehicle.index import (
     parse_index,
     record_width,
 )
-from packager.vehicle.manifest import READS_OLD, Manifest, Op
+from packager.vehicle.core.manifest import READS_OLD, Manifest, Op
+from packager.vehicle.errors import CorruptError, IncompatibleError
+from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.profile import Coder
 
 BLOCK = 4096

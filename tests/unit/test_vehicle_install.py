@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from packager.vehicle import preparation
-from packager.vehicle.applier import Progress
+from packager.vehicle.core.applier import Progress
 from packager.vehicle.errors import (
     CorruptError,
     IncompatibleError,
@@ -16,12 +15,13 @@ from packager.vehicle.errors import (
     UntrustedError,
     VehicleError,
 )
-from packager.vehicle.home import VehicleHome, open_home
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.install import SPARE_SPACE_BYTES, UpdateReport, check, update
-from packager.vehicle.inventory import status
-from packager.vehicle.metadata_store import initialise
-from packager.vehicle.state import EcuState
+from packager.vehicle.installation import preparation
+from packager.vehicle.installation.home import VehicleHome, open_home
+from packager.vehicle.installation.install import SPARE_SPACE_BYTES, UpdateReport, check, update
+from packager.vehicle.installation.inventory import status
+from packager.vehicle.installation.state import EcuState
+from packager.vehicle.trust.metadata_store import initialise
 from tests.repository_simulator import BLOCK_BYTES, NOW, PROFILE, RepositorySimulator, make_bundle, with_target
 from tests.vehicle_car import edited, image
 

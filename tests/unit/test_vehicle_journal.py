@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from packager.vehicle.core.journal import JOURNAL_BYTES, MAX_FAILURES, SLOT_BYTES, Binding, Journal, JournalEntry
 from packager.vehicle.errors import ResourceError
 from packager.vehicle.identity import Digest
-from packager.vehicle.journal import JOURNAL_BYTES, MAX_FAILURES, SLOT_BYTES, Binding, Journal, JournalEntry
 from tests.faulty_storage import MemoryFile, Power
 
 BINDING = Binding(Digest.of(b"bundle"), Digest.of(b"ecu"), Digest.of(b"plan"))

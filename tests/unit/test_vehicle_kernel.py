@@ -69,9 +69,7 @@ def test_one_that_is_not_there_and_one_that_can_not_be_loaded(
     shutil.copytree(HERE.parent, place / "vehicle", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
     if content is not None:
         (place / "vehicle" / "_native.abi3.so").write_bytes(content)
-    program = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from packager.vehicle.cli import main; main(['--version'])"
-    )
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from packager.vehicle.cli.program import main; main(['--version'])"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={"PATH": ""}
     )

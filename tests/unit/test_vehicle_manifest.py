@@ -6,9 +6,7 @@ from typing import Any
 import pytest
 
 from packager.bundle.writer import encode_manifest
-from packager.vehicle.errors import CorruptError, IncompatibleError
-from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.manifest import (
+from packager.vehicle.core.manifest import (
     MAX_CAP_BYTES,
     MAX_HARDWARE_IDS,
     MAX_IMAGE_BYTES,
@@ -20,6 +18,8 @@ from packager.vehicle.manifest import (
     Op,
     parse_manifest,
 )
+from packager.vehicle.errors import CorruptError, IncompatibleError
+from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.profile import Coder
 
 IMAGE = ImageId(5000, Digest.of(b"new"))

@@ -4,7 +4,7 @@ import pytest
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from packager.vehicle.errors import UntrustedError
-from packager.vehicle.metadata_json import MAX_DEPTH, MAX_INTEGER, digest_of, parse_json, parse_metadata
+from packager.vehicle.trust.metadata_json import MAX_DEPTH, MAX_INTEGER, digest_of, parse_json, parse_metadata
 from tests.repository_simulator import RepositorySimulator
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from packager.vehicle import trust
 from packager.vehicle.errors import UntrustedError
-from packager.vehicle.install import check, update
-from packager.vehicle.metadata_store import MemoryStorage, TrustedMetadata, initialise, refresh, remove_unneeded
+from packager.vehicle.installation.install import check, update
 from packager.vehicle.storage import DirectoryStorage
-from packager.vehicle.trust import ExpiredError
+from packager.vehicle.trust import workflow
+from packager.vehicle.trust.metadata_store import MemoryStorage, TrustedMetadata, initialise, refresh, remove_unneeded
+from packager.vehicle.trust.workflow import ExpiredError
 from tests.repository_simulator import LATER, NOW, RepositorySimulator
 from tests.vehicle_car import IN_PLACE, Car, edited, image, repository_with
 
@@ -58,10 +58,10 @@ def stored(car: Car) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "max_bytes"),
     [
-        ("timestamp.json", trust.MAX_TIMESTAMP_BYTES),
-        ("snapshot.json", trust.MAX_SNAPSHOT_BYTES),
-        ("targets.json", trust.MAX_TARGETS_BYTES),
-        ("body.1.json", trust.MAX_TARGETS_BYTES),
+        ("timestamp.json", workflow.MAX_TIMESTAMP_BYTES),
+        ("snapshot.json", workflow.MAX_SNAPSHOT_BYTES),
+        ("targets.json", workflow.MAX_TARGETS_BYTES),
+        ("body.1.json", workflow.MAX_TARGETS_BYTES),
     ],
 )
 @pytest.mark.parametrize("too_many", [0, 1, 1000])
@@ -80,9 +80,9 @@ def test_a_stored_root_that_is_too_long_is_no_root(
 ) -> None:
     storage = make(tmp_path)
     initialise(storage, repository.files["1.root.json"])
-    storage.replace("root.json", repository.files["1.root.json"].ljust(trust.MAX_ROOT_BYTES))
+    storage.replace("root.json", repository.files["1.root.json"].ljust(workflow.MAX_ROOT_BYTES))
     refresh(storage, repository, NOW)
-    storage.replace("root.json", repository.files["1.root.json"].ljust(trust.MAX_ROOT_BYTES + 1))
+    storage.replace("root.json", repository.files["1.root.json"].ljust(workflow.MAX_ROOT_BYTES + 1))
     with pytest.raises(UntrustedError, match=r"root\.json"):
         refresh(storage, repository, NOW)
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from packager.vehicle.applier import Applier
+from packager.vehicle.core.applier import Applier
+from packager.vehicle.core.journal import JOURNAL_BYTES, Binding, Journal
+from packager.vehicle.core.missing import REQUEST_BYTES, find_held, first_missing, missing_ranges
 from packager.vehicle.identity import Digest
-from packager.vehicle.journal import JOURNAL_BYTES, Binding, Journal
-from packager.vehicle.missing import REQUEST_BYTES, find_held, first_missing, missing_ranges
 from tests.faulty_storage import MemoryFile
 from tests.in_place_bundles import swapped
 from tests.sample_bundles import BLOCK, RAW, Sample, delta_mixed, full_mixed, make, noise, samples

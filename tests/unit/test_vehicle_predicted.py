@@ -11,16 +11,16 @@ from packager.diff.prediction import Mode
 from packager.vehicle._pure_adaptive import write_adaptive
 from packager.vehicle._pure_predict import label_block, label_source
 from packager.vehicle._pure_stretch import Context, Kind
-from packager.vehicle.codec import CodecLimits
+from packager.vehicle.core.codec import CodecLimits
+from packager.vehicle.core.head import SignedHead, read_head, required_memory_bytes
+from packager.vehicle.core.manifest import Op
+from packager.vehicle.core.predicted import OldPart, make_predicted
+from packager.vehicle.core.predictors import address_map, page_count, parse_predictors
+from packager.vehicle.core.segments import Segment, SegmentMap
 from packager.vehicle.errors import CorruptError, IncompatibleError
-from packager.vehicle.head import SignedHead, read_head, required_memory_bytes
 from packager.vehicle.identity import Digest
 from packager.vehicle.instructions import Group, InstructionSet
-from packager.vehicle.manifest import Op
-from packager.vehicle.predicted import OldPart, make_predicted
-from packager.vehicle.predictors import address_map, page_count, parse_predictors
 from packager.vehicle.profile import Coder
-from packager.vehicle.segments import Segment, SegmentMap
 from packager.vehicle.wire import encode_varint, zigzag
 from tests.c.core import ROOT
 from tests.predicted_bundles import RAW_AND_ZSTD, arm32, behind_an_insertion, predicted, predicted_samples, thumb2

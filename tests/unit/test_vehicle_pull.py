@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from packager.vehicle import pull
-from packager.vehicle.applier import Applier
-from packager.vehicle.blocks import OldImage
+from packager.vehicle.core import pull
+from packager.vehicle.core.applier import Applier
+from packager.vehicle.core.blocks import OldImage
+from packager.vehicle.core.pull import apply_file, apply_stream, usable_cores
 from packager.vehicle.errors import CancelledError, CorruptError, ResourceError, StateError, TemporaryError
-from packager.vehicle.pull import apply_file, apply_stream, usable_cores
 from tests.faulty_storage import MemoryFile
 from tests.sample_bundles import Sample, delta_mixed, full_mixed, samples
 

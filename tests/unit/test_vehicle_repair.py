@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from packager.vehicle.core.journal import MAX_FAILURES
 from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceError, TemporaryError, VehicleError
-from packager.vehicle.home import VehicleHome
 from packager.vehicle.identity import ImageId
-from packager.vehicle.install import check
-from packager.vehicle.journal import MAX_FAILURES
-from packager.vehicle.preflight import Forecast
-from packager.vehicle.state import EcuState
+from packager.vehicle.installation.home import VehicleHome
+from packager.vehicle.installation.install import check
+from packager.vehicle.installation.preflight import Forecast
+from packager.vehicle.installation.state import EcuState
 from tests.repository_simulator import BLOCK_BYTES, NOW, make_bundle
 from tests.vehicle_car import IN_PLACE, SPARE, Car, damage, edited, image, repository_with
 
@@ -231,7 +231,7 @@ def test_damage_that_comes_during_the_update_is_repaired_within_the_limit(
         world.car.put("BDC", damage(OLD, 4, 5))
         with monkeypatch.context() as patch:
             patch.setattr(VehicleHome, "identify", lambda *_: ImageId.of(OLD))  # it was whole when it was looked at
-            patch.setattr("packager.vehicle.preparation.holds_image", lambda *_: False)
+            patch.setattr("packager.vehicle.installation.preparation.holds_image", lambda *_: False)
             if is_enough:
                 assert world.car.update().ecus[0].repaired_blocks == 2
             else:
@@ -251,7 +251,7 @@ def test_after_ten_failures_a_wider_policy_starts_anew(
     world.car.put("BDC", damage(OLD, 4))
     with monkeypatch.context() as patch:  # it was whole when it was looked at
         patch.setattr(VehicleHome, "identify", lambda *_: ImageId.of(OLD))
-        patch.setattr("packager.vehicle.preparation.holds_image", lambda *_: False)
+        patch.setattr("packager.vehicle.installation.preparation.holds_image", lambda *_: False)
         for _ in range(MAX_FAILURES + 1):  # the first one makes progress
             with pytest.raises(IncompatibleError, match="the signed policy allows"):
                 world.car.update()

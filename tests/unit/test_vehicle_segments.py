@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packager.bundle.writer import encode_segments
-from packager.vehicle.codec import CodecLimits
+from packager.vehicle.core.codec import CodecLimits
+from packager.vehicle.core.segments import EMPTY_MAP, Segment, SegmentMap, parse_segments
 from packager.vehicle.errors import CorruptError
 from packager.vehicle.profile import Coder
-from packager.vehicle.segments import EMPTY_MAP, Segment, SegmentMap, parse_segments
 from packager.vehicle.wire import encode_varint, zigzag
 
 ALL = CodecLimits(frozenset(Coder), 1 << 20)

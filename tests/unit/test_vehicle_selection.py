@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 
+from packager.vehicle.core.head import Head, read_head
+from packager.vehicle.core.targets import ImageTarget
 from packager.vehicle.errors import IncompatibleError, UntrustedError
-from packager.vehicle.head import Head, read_head
-from packager.vehicle.home import Ecu
 from packager.vehicle.identity import ImageId
-from packager.vehicle.selection import check_head, check_manifest, select
-from packager.vehicle.state import EcuState
-from packager.vehicle.targets import ImageTarget
+from packager.vehicle.installation.home import Ecu
+from packager.vehicle.installation.selection import check_head, check_manifest, select
+from packager.vehicle.installation.state import EcuState
 from tests.repository_simulator import PROFILE, MadeBundle, make_bundle
 
 ECU = Ecu("BDC", "1", "bdc", PROFILE)

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 from tuf.api.metadata import Metadata, Role, Root
 
-from packager.vehicle import trust
 from packager.vehicle.errors import UntrustedError
-from packager.vehicle.signatures import key_identity
+from packager.vehicle.trust import workflow
+from packager.vehicle.trust.signatures import key_identity
 
 SCHEMES = (
     "ed25519",
@@ -65,21 +65,21 @@ def keys_of(*signers: CryptoSigner) -> dict[str, Key]:
 def test_every_kind_of_key_counts(scheme: str) -> None:
     signer = signer_of(scheme)
     root = root_of(keys_of(signer), 1)
-    assert trust.read_root(signed(root, signer)).version == 1
+    assert workflow.read_root(signed(root, signer)).version == 1
     metadata = Metadata(root)
     signature = metadata.sign(signer)
     last = signature.signature[-2:]
     signature.signature = signature.signature[:-2] + f"{int(last, 16) ^ 1:02x}"
     with pytest.raises(UntrustedError, match="signed by 0 different keys"):
-        trust.read_root(metadata.to_bytes())
+        workflow.read_root(metadata.to_bytes())
 
 
 def test_all_kinds_together_are_as_many_keys() -> None:
     signers = [signer_of(scheme) for scheme in SCHEMES]
     root = root_of(keys_of(*signers), len(SCHEMES))
-    assert trust.read_root(signed(root, *signers)).version == 1
+    assert workflow.read_root(signed(root, *signers)).version == 1
     with pytest.raises(UntrustedError, match=f"signed by {len(SCHEMES) - 1} different keys"):
-        trust.read_root(signed(root, *signers[1:]))
+        workflow.read_root(signed(root, *signers[1:]))
     assert len({key_identity(signer.public_key) for signer in signers}) == len(SCHEMES)
 
 
@@ -119,7 +119,7 @@ def test_one_key_in_two_forms_counts_once(scheme: str) -> None:
         root = root_of({signer.public_key.keyid: signer.public_key, form.keyid: form}, 2)
         twice = CryptoSigner(signer._private_key, form)
         with pytest.raises(UntrustedError, match="signed by 1 different keys"):
-            trust.read_root(signed(root, signer, twice))
+            workflow.read_root(signed(root, signer, twice))
 
 
 CLASSICAL, CURVE, LATTICE = signer_of("ed25519", 1), signer_of("ecdsa-sha2-nistp384", 1), signer_of("ml-dsa-65/1", 1)
@@ -130,39 +130,39 @@ def test_hybrid_root_needs_both_kinds_if_its_threshold_does(missing: CryptoSigne
     """A threshold of three over three: neither a break of elliptic curves alone nor one of lattices alone makes a root."""
     signers = [CLASSICAL, CURVE, LATTICE]
     first = root_of(keys_of(*signers), 3)
-    trusted = trust.read_root(signed(first, *signers))
+    trusted = workflow.read_root(signed(first, *signers))
     second = root_of(keys_of(*signers), 3, version=2)
-    assert trust.read_next_root(signed(second, *signers), trusted).version == 2
+    assert workflow.read_next_root(signed(second, *signers), trusted).version == 2
     rest = [signer for signer in signers if signer is not missing]
     with pytest.raises(UntrustedError, match="signed by 2 different keys"):
-        trust.read_root(signed(first, *rest))
+        workflow.read_root(signed(first, *rest))
     with pytest.raises(UntrustedError, match="signed by 2 different keys that root version 1 trusts"):
-        trust.read_next_root(signed(second, *rest), trusted)
+        workflow.read_next_root(signed(second, *rest), trusted)
 
 
 def test_classical_root_becomes_hybrid_and_then_lattice_only() -> None:
     more = signer_of("ml-dsa-87/1", 1)
-    first = trust.read_root(signed(root_of(keys_of(CLASSICAL, CURVE), 2), CLASSICAL, CURVE))
+    first = workflow.read_root(signed(root_of(keys_of(CLASSICAL, CURVE), 2), CLASSICAL, CURVE))
     second = root_of(keys_of(CLASSICAL, CURVE, LATTICE, more), 3, version=2)
     with pytest.raises(UntrustedError, match="signed by 2 different keys that it trusts"):
-        trust.read_next_root(signed(second, CLASSICAL, CURVE), first)  # the new threshold needs a lattice key, too
-    hybrid = trust.read_next_root(signed(second, CLASSICAL, CURVE, LATTICE), first)
+        workflow.read_next_root(signed(second, CLASSICAL, CURVE), first)  # the new threshold needs a lattice key, too
+    hybrid = workflow.read_next_root(signed(second, CLASSICAL, CURVE, LATTICE), first)
     third = root_of(keys_of(LATTICE, more), 2, version=3)
     with pytest.raises(UntrustedError, match="signed by 2 different keys that root version 2 trusts"):
-        trust.read_next_root(signed(third, LATTICE, more), hybrid)
-    assert trust.read_next_root(signed(third, LATTICE, more, CURVE), hybrid).version == 3
+        workflow.read_next_root(signed(third, LATTICE, more), hybrid)
+    assert workflow.read_next_root(signed(third, LATTICE, more, CURVE), hybrid).version == 3
 
 
 @pytest.mark.parametrize(("count", "accepted"), [(4, False), (5, True), (8, True)])
 def test_five_of_eight_of_the_largest_keys_fit(count: int, accepted: bool) -> None:
     signers = [signer_of("ml-dsa-87/1", number) for number in range(8)]
     data = signed(root_of(keys_of(*signers), 5), *signers[:count])
-    assert len(data) < trust.MAX_ROOT_BYTES // 4
+    assert len(data) < workflow.MAX_ROOT_BYTES // 4
     if accepted:
-        assert trust.read_root(data).version == 1
+        assert workflow.read_root(data).version == 1
     else:
         with pytest.raises(UntrustedError, match="signed by 4 different keys"):
-            trust.read_root(data)
+            workflow.read_root(data)
 
 
 @pytest.mark.parametrize(
@@ -174,9 +174,9 @@ def test_a_signature_has_one_spelling(spell: Callable[[str], str]) -> None:
     """Python reads all of these as the same bytes (or none), other readers don't: two cars would see two repositories."""
     signer, other = signer_of("ed25519"), signer_of("ed25519", 1)
     data = signed(root_of(keys_of(signer, other), 2), signer, other)
-    assert trust.read_root(data).version == 1
+    assert workflow.read_root(data).version == 1
     document = json.loads(data)
     entry = next(entry for entry in document["signatures"] if entry["keyid"] == signer.public_key.keyid)
     entry["sig"] = spell(entry["sig"])
     with pytest.raises(UntrustedError, match="signed by 1 different keys"):
-        trust.read_root(json.dumps(document).encode())
+        workflow.read_root(json.dumps(document).encode())

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
+from packager.vehicle.core.spills import MAX_SPILLS, NO_SPILLS, SPILL_BYTES, SpillMap, encode_spills, parse_spills
 from packager.vehicle.errors import CorruptError
 from packager.vehicle.identity import DIGEST_BYTES
-from packager.vehicle.spills import MAX_SPILLS, NO_SPILLS, SPILL_BYTES, SpillMap, encode_spills, parse_spills
 
 DIGEST = bytes(range(DIGEST_BYTES))
 OLD_BYTES = 1000

@@ -13,7 +13,7 @@ from tuf.api.metadata import Targets
 from packager.supplychain.statement import sign_statement
 from packager.vehicle.errors import UntrustedError
 from packager.vehicle.identity import Digest
-from packager.vehicle.summary import (
+from packager.vehicle.trust.summary import (
     CHAIN_LEVEL,
     MAX_SUMMARY_BYTES,
     PREDICATE_TYPE,

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from packager.vehicle.core.head import MAX_HEAD_BYTES, MIN_HEAD_BYTES, SignedHead
+from packager.vehicle.core.manifest import MAX_IMAGE_BYTES, MAX_RELEASE_COUNTER
+from packager.vehicle.core.targets import BundleTarget, ImageTarget, bundle_path, read_target
 from packager.vehicle.errors import UntrustedError
-from packager.vehicle.head import MAX_HEAD_BYTES, MIN_HEAD_BYTES, SignedHead
 from packager.vehicle.identity import Digest, ImageId
-from packager.vehicle.manifest import MAX_IMAGE_BYTES, MAX_RELEASE_COUNTER
-from packager.vehicle.targets import BundleTarget, ImageTarget, bundle_path, read_target
 
 NEW = ImageId(1000, Digest.of(b"new"))
 OLD = Digest.of(b"old")

@@ -9,9 +9,9 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Key, Metadata, MetaFile, Root
 
-from packager.vehicle import trust
 from packager.vehicle.errors import TemporaryError, UntrustedError
-from packager.vehicle.metadata_store import (
+from packager.vehicle.trust import workflow
+from packager.vehicle.trust.metadata_store import (
     MemoryStorage,
     NotFoundError,
     TrustedMetadata,
@@ -19,8 +19,8 @@ from packager.vehicle.metadata_store import (
     read_stored,
     refresh,
 )
-from packager.vehicle.signatures import key_identity
-from packager.vehicle.trust import ExpiredError
+from packager.vehicle.trust.signatures import key_identity
+from packager.vehicle.trust.workflow import ExpiredError
 from tests.repository_simulator import (
     LATER,
     NOW,
@@ -162,8 +162,8 @@ def test_an_expired_root_is_refused_only_at_the_end_of_the_chain(car: Car, repos
 def test_the_root_chain_is_bounded_and_goes_on_next_time(
     car: Car, repository: RepositorySimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert trust.MAX_ROOT_ROTATIONS == 256
-    monkeypatch.setattr(trust, "MAX_ROOT_ROTATIONS", 3)
+    assert workflow.MAX_ROOT_ROTATIONS == 256
+    monkeypatch.setattr(workflow, "MAX_ROOT_ROTATIONS", 3)
     for _ in range(3):
         repository.rotate("root")
     assert Car(repository).refresh().root.version == 4
@@ -176,7 +176,7 @@ def test_the_root_chain_is_bounded_and_goes_on_next_time(
 def test_a_root_without_consistent_snapshots_is_refused(repository: RepositorySimulator) -> None:
     repository.root.consistent_snapshot = False
     with pytest.raises(UntrustedError, match="consistent_snapshot"):
-        trust.read_root(repository.publish_root())
+        workflow.read_root(repository.publish_root())
 
 
 # Thresholds
@@ -219,7 +219,7 @@ def test_a_root_key_under_two_ids_counts_once() -> None:
     repository.root.roles["root"].keyids = [s.public_key.keyid for s in twice]
     repository.root.roles["root"].threshold = 2
     with pytest.raises(UntrustedError, match="signed by 1 different keys"):
-        trust.read_root(repository.publish_root(twice))
+        workflow.read_root(repository.publish_root(twice))
 
 
 def test_a_key_has_one_identity_in_all_its_encodings() -> None:
@@ -412,7 +412,7 @@ def test_the_same_snapshot_version_with_other_content_is_refused(car: Car, repos
         (MetaFile(1), "length of snapshot.json is missing"),
         (MetaFile(1, 100), r"found hashes \[\], expected sha256 alone"),
         (MetaFile(1, 100, {"md5": "0" * 32}), r"found hashes \['md5'\]"),
-        (MetaFile(1, trust.MAX_SNAPSHOT_BYTES + 1, {"sha256": "0" * 64}), "expected at most 2000000"),
+        (MetaFile(1, workflow.MAX_SNAPSHOT_BYTES + 1, {"sha256": "0" * 64}), "expected at most 2000000"),
     ],
 )
 def test_a_timestamp_must_bind_the_snapshot(
@@ -431,7 +431,7 @@ def test_a_timestamp_must_bind_the_snapshot(
         (MetaFile(1), "the length of .* is missing"),
         (MetaFile(1, 100), r"found hashes \[\], expected sha256 alone"),
         (MetaFile(1, 100, {"sha1": "0" * 40}), r"found hashes \['sha1'\]"),
-        (MetaFile(1, trust.MAX_TARGETS_BYTES + 1, {"sha256": "0" * 64}), "expected at most 5000000"),
+        (MetaFile(1, workflow.MAX_TARGETS_BYTES + 1, {"sha256": "0" * 64}), "expected at most 5000000"),
     ],
 )
 def test_a_snapshot_must_bind_every_role(
@@ -464,12 +464,12 @@ def test_a_role_of_another_version_or_content_is_refused(car: Car, repository: R
 
 def test_too_long_metadata_is_refused(car: Car, repository: RepositorySimulator) -> None:
     good = repository.files["timestamp.json"]
-    repository.files["timestamp.json"] = good + b" " * (trust.MAX_TIMESTAMP_BYTES - len(good))
+    repository.files["timestamp.json"] = good + b" " * (workflow.MAX_TIMESTAMP_BYTES - len(good))
     car.refresh()
     repository.files["timestamp.json"] += b" "
     car.refused("longer than 16384")
     repository.files["timestamp.json"] = good
-    repository.files["2.root.json"] = b" " * (trust.MAX_ROOT_BYTES + 1)
+    repository.files["2.root.json"] = b" " * (workflow.MAX_ROOT_BYTES + 1)
     car.refused("longer than 512000")
 
 
@@ -568,7 +568,7 @@ def test_every_flipped_byte_of_the_timestamp_is_refused(car: Car, repository: Re
         for at in range(len(good)):
             bad = good[:at] + bytes((good[at] ^ 1 << bit,)) + good[at + 1 :]
             with pytest.raises(UntrustedError):
-                trust.read_timestamp(bad, repository.root, None, NOW)
+                workflow.read_timestamp(bad, repository.root, None, NOW)
     before = dict(car.storage.files)
     for bad in _flips(good)[::7]:
         repository.files["timestamp.json"] = bad
@@ -598,7 +598,7 @@ def test_every_flipped_byte_of_a_new_root_is_refused(car: Car, repository: Repos
     root = Root.from_dict(json.loads(repository.files["1.root.json"])["signed"])
     for bad in _flips(repository.files["2.root.json"]):
         with pytest.raises(UntrustedError):
-            trust.read_next_root(bad, root)
+            workflow.read_next_root(bad, root)
     repository.files["2.root.json"] = _flips(repository.files["2.root.json"])[100]
     car.refused("root.json")
 
