@@ -4,7 +4,10 @@ import threading
 from abc import ABC, abstractmethod
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+
+PATIENCE_S: Final = 300.0
+"""How long a test waits for what must come, on a machine with much else to do; it costs nothing where it comes."""
 
 
 class LoopbackServer(ABC):

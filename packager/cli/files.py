@@ -22,6 +22,7 @@ from packager.model.errors import ConfigError, ImageError
 from packager.pipeline.verify import find_signed_head
 from packager.vehicle.core.head import Head
 from packager.vehicle.core.manifest import Op
+from packager.vehicle.identity import ImageId
 from packager.vehicle.profile import DEFAULT_PROFILE, Coder
 from packager.vehicle.storage import write_atomically
 
@@ -255,7 +256,27 @@ def _show_head(output: Output, bundle: Path, head: Head) -> None:
         "head": f"{head.length_bytes} bytes, {head.digest}",
     }
     text = "\n".join(f"{name + ':':16} {value}" for name, value in facts.items())
-    output.result("bundle", f"{bundle}\n{text}", **{name.replace(" ", "_"): value for name, value in facts.items()})
+    output.result(
+        "bundle",
+        f"{bundle}\n{text}",
+        kind=manifest.kind.name.lower(),
+        new=_image_facts(manifest.new),
+        old=None if manifest.old is None else _image_facts(manifest.old),
+        version=manifest.version or None,
+        release_counter=manifest.release_counter,
+        hardware_ids=list(manifest.hardware_ids),
+        in_place=manifest.in_place,
+        scratch_bytes=manifest.scratch_bytes,
+        block_bytes=manifest.block_bytes,
+        memory_bytes=manifest.memory_bytes,
+        coders=[coder.name.lower() for coder in sorted(manifest.coders)],
+        segments=manifest.segment_count,
+        head={"length": head.length_bytes, head.digest.algorithm: head.digest.hex},
+    )
+
+
+def _image_facts(image: ImageId) -> dict[str, Any]:
+    return {"length": image.length_bytes, image.digest.algorithm: image.digest.hex}
 
 
 def _read_image(path: Path) -> bytes:

@@ -1,5 +1,7 @@
 """Attack 52: the supply chain. Every trap of in-toto that is known to have caught somebody, one test each."""
 
+import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -22,6 +24,7 @@ from packager.supplychain.chain import verify_chain
 from packager.supplychain.front import perform, run_command
 from packager.supplychain.intoto import link_name
 from packager.supplychain.steps import BUNDLE, COLLECT, DIFF, PUBLISH, SELF_CHECK
+from tests.loopback import PATIENCE_S
 from tests.supply_chain import KEYS, NOW, SIGNERS, TWO_BUNDLERS, Build, digest, edit_payload, make_build, with_front
 
 MALLORY = SIGNERS["mallory"]
@@ -83,12 +86,26 @@ def test_attack_52_time_limit_that_nobody_asked_for(workshop: Workshop, monkeypa
 
 
 def test_attack_52_command_beyond_its_time_leaves_no_link_and_no_process(workshop: Workshop, tmp_path: Path) -> None:
-    child = f"import time; time.sleep(1.5); open({str(tmp_path / 'alive')!r}, 'w')"
-    script = ("import subprocess, sys, time", f"subprocess.Popen([sys.executable, '-c', {child!r}])", "time.sleep(60)")
-    with pytest.raises(SupplyChainError, match=r"was not finished after 0\.8 seconds"):
-        workshop.perform(*script, timeout_s=0.8)
-    time.sleep(1.5)
-    assert not (tmp_path / "alive").exists()
+    """What the command started holds a lock for as long as it lives."""
+    lock = tmp_path / "lock"
+    sleep = "time.sleep(9999)"
+    child = (
+        f"import fcntl, time; f = open({str(lock)!r}, 'w'); fcntl.flock(f, 2); print('!', file=f, flush=True); {sleep}"
+    )
+    script = ("import subprocess, sys, time", f"subprocess.Popen([sys.executable, '-c', {child!r}])", sleep)
+    for timeout_s in (0.8, 3, 10, 30, 100):  # until it was there
+        with pytest.raises(SupplyChainError, match=f"was not finished after {timeout_s:g} seconds"):
+            workshop.perform(*script, timeout_s=timeout_s)
+        if lock.exists() and lock.read_bytes():
+            break
+    with lock.open("rb") as file:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            time.sleep(0.01)
+    pytest.fail("a process that the command started lives on")
 
 
 def test_attack_52_failing_command_goes_unnoticed(workshop: Workshop) -> None:

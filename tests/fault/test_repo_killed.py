@@ -48,6 +48,7 @@ def packager_in_a_child(place: Path, words: str, dies_at: int | None = None) -> 
                 count += 1
 
         os.chdir(place)
+        sys.dont_write_bytecode = True  # the first run would make more changes than the others
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for as long as the child lives
         sys.addaudithook(watch)
         code = run(packager, words.split(), "packager")

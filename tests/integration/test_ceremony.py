@@ -18,6 +18,7 @@ from sample_images.catalogue import CATALOGUE, read_catalogue
 from sample_images.obtaining import obtain
 from sample_images.registry import Registry
 from tests.integration.test_vehicle_update import served
+from tests.loopback import PATIENCE_S
 
 PROJECT = Path(__file__).parents[2]
 TEXT = (PROJECT / "docs/ceremony.md").read_text()
@@ -54,10 +55,13 @@ def walk(place: Path, script: str, url: str) -> tuple[int, str]:
     shown: list[bytes] = []
 
     def listen() -> None:
+        answered = 0
         with contextlib.suppress(OSError):  # the terminal is gone with the last process
             while data := os.read(here, 65536):
                 shown.append(data)
-                if b"? [y/N]" in b"".join(shown[-2:])[-60:]:
+                asked = b"".join(shown).count(b"? [y/N]")  # a question may come in two parts
+                if asked > answered:
+                    answered += 1
                     os.write(here, b"y\n")
 
     listener = threading.Thread(target=listen)
@@ -67,7 +71,7 @@ def walk(place: Path, script: str, url: str) -> tuple[int, str]:
         os.close(there)
         listener.start()
         code = process.wait(timeout=900)
-    listener.join(timeout=10)
+    listener.join(PATIENCE_S)
     os.close(here)
     return code, b"".join(shown).decode()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.loopback import LoopbackServer
+from tests.loopback import PATIENCE_S, LoopbackServer
 from tests.repository_simulator import BLOCK_BYTES, RepositorySimulator, make_bundle
 from tests.vehicle_car import IN_PLACE, SPARE, Car, damage, edited, image
 
@@ -47,7 +47,7 @@ class CountingServer(LoopbackServer):
         self.sent.append((request.path, asked, end - start))
         if request.path.endswith(".bundle"):
             self.waiting.set()
-            self.go_on.wait(30)
+            self.go_on.wait(PATIENCE_S)
         request.send_response(206 if asked else 200)
         request.send_header("Content-Length", str(end - start))
         if asked:
@@ -82,7 +82,7 @@ class World:
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, list[dict[str, Any]]]:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert not err, err
     return process.returncode, [json.loads(line) for line in out.splitlines()]
 
@@ -123,9 +123,10 @@ def test_two_updaters_at_once_are_one_update_and_one_refusal(tmp_path: Path, has
     with CountingServer(world.server_root) as server:
         server.go_on.clear()
         first = world.start(server, "update")
-        assert server.waiting.wait(30)
-        for command in (["update"], ["status", "--check"], ["refresh"]):
-            code, messages = finish(world.start(server, *command))
+        assert server.waiting.wait(PATIENCE_S)
+        others = [world.start(server, *command) for command in (["update"], ["status", "--check"], ["refresh"])]
+        for other in others:  # all at once: the first gives up on a server that is silent for minutes
+            code, messages = finish(other)
             assert code == 75
             assert "another updater" in messages[-1]["message"]
         server.go_on.set()

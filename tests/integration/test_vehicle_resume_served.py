@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,12 +16,16 @@ import pytest
 
 from packager.vehicle.core.head import Head, read_head
 from packager.vehicle.core.index import BlockRecord
-from packager.vehicle.profile import MIB, UpdateProfile
-from tests.loopback import LoopbackServer
+from packager.vehicle.profile import UpdateProfile
+from tests.loopback import PATIENCE_S, LoopbackServer
 from tests.repository_simulator import MadeBundle, RepositorySimulator, make_bundle
 
 BLOCK_BYTES = 64 * 1024
 BLOCKS = 160
+SENT_BLOCKS = 64
+"""What an answer carries at most before it is held back."""
+STORED_BLOCKS = 20
+"""What a process that is to be killed has on disk by then."""
 PROFILE = UpdateProfile(block_bytes=BLOCK_BYTES)
 RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 _CHILD = """
@@ -48,13 +53,14 @@ class Traffic:
 
 
 class Server(LoopbackServer):
-    """Serves a directory over HTTP/1.1 with ranges, counts the traffic in bundles, and can send slowly."""
+    """Serves a directory over HTTP/1.1 with ranges, counts the traffic in bundles, and can hold back their ends."""
 
     def __init__(self, root: Path) -> None:
         super().__init__("HTTP/1.1")
         self.root = root
         self.traffic = Traffic()
-        self.pause_s = 0.0
+        self.go_on = threading.Event()
+        self.go_on.set()
         self.knows_ranges = True
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
@@ -78,9 +84,12 @@ class Server(LoopbackServer):
         try:
             for at in range(start, end, BLOCK_BYTES):
                 part = data[at : min(at + BLOCK_BYTES, end)]
+                if is_bundle and at - start >= SENT_BLOCKS * BLOCK_BYTES:
+                    self.go_on.wait(PATIENCE_S)
+                traffic.sent_bytes += (
+                    len(part) if is_bundle else 0
+                )  # first: its client may have ended when the call returns
                 request.wfile.write(part)
-                traffic.sent_bytes += len(part) if is_bundle else 0
-                time.sleep(self.pause_s if is_bundle else 0)
         except OSError:
             request.close_connection = True
 
@@ -116,7 +125,7 @@ class World:
         return read_head(self.bundle.data[: self.bundle.head_bytes], self.bundle.target.head, PROFILE)
 
     def missing(self) -> list[BlockRecord]:
-        content, head = self.slot.read_bytes(), self.head
+        content, head = self.slot.read_bytes() if self.slot.exists() else b"", self.head
         records = (head.index[position] for position in range(len(head.index)))
         places = {record: slice(*head.manifest.block_range(record.block)) for record in records}
         return [record for record, at in places.items() if content[at] != self.new[at]]
@@ -126,16 +135,16 @@ class World:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def kill_halfway(self, server: Server, workers: int) -> None:
-        server.pause_s = 0.002
+        server.go_on.clear()
         with self.start(server, workers) as process:
-            deadline = time.monotonic() + 30
-            while server.traffic.sent_bytes < 4 * MIB:
+            deadline = time.monotonic() + PATIENCE_S
+            while any(record.block < STORED_BLOCKS for record in self.missing()):
                 assert process.poll() is None, process.communicate()
                 assert time.monotonic() < deadline
-                time.sleep(0.001)
+                time.sleep(0.01)
             process.kill()
-        server.pause_s = 0
         server.traffic = Traffic()
+        server.go_on.set()
 
     def lose(self, *blocks: int) -> None:
         """Do to the slot what a power cut does that loses writes which were not synced."""
@@ -155,9 +164,9 @@ def test_after_a_cut_the_wire_carries_what_the_slot_lacks_and_no_more(tmp_path: 
         missing = world.missing()
         lost = [record.block for record in missing]
         assert lost[:4] == [3, 4, 9, lost[3]]
-        assert 9 < lost[3] < BLOCKS, "it was killed halfway"
+        assert STORED_BLOCKS <= lost[3] <= SENT_BLOCKS, "it was killed halfway"
         process = world.start(server, workers)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, err
         head_bytes = world.bundle.head_bytes
         assert server.traffic.sent_bytes == head_bytes + sum(record.blob_bytes for record in missing)
@@ -179,7 +188,7 @@ def test_a_server_without_ranges_is_asked_once_and_not_for_each_gap(tmp_path: Pa
         world.kill_halfway(server, 2)
         world.lose(*range(0, 20, 2))
         process = world.start(server, 2)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, err
         assert len(server.traffic.asked) == 2, "once for the head, once from the first gap on"
     assert world.slot.read_bytes() == world.new

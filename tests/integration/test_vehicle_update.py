@@ -7,10 +7,12 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from packager.vehicle.core.manifest import Op
 from packager.vehicle.core.targets import BundleTarget
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.profile import Coder
+from tests.loopback import PATIENCE_S, LoopbackServer
 from tests.repository_simulator import MadeBundle, RepositorySimulator, make_bundle
 
 MIB = 1 << 20
@@ -58,6 +61,32 @@ def served(directory: Path) -> Iterator[str]:
             server.kill()
 
 
+class HoldingServer(LoopbackServer):
+    """Serves a directory without ranges, and holds back what comes after the first bytes of a bundle."""
+
+    def __init__(self, root: Path, sent_bytes: int) -> None:
+        super().__init__()
+        self.root = root
+        self.sent_bytes = sent_bytes
+        self.go_on = threading.Event()
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = self.root / request.path.lstrip("/")
+        if not path.is_file():
+            request.send_error(404)
+            return
+        data = path.read_bytes()
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(data)))
+        request.end_headers()
+        with suppress(OSError):
+            if path.suffix == ".bundle":
+                request.wfile.write(data[: self.sent_bytes])
+                self.go_on.wait(PATIENCE_S)
+                data = data[self.sent_bytes :]
+            request.wfile.write(data)
+
+
 class Car:
     """A vehicle home, a published repository, and the program between them."""
 
@@ -84,7 +113,7 @@ class Car:
         return [str(program), "--home", str(self.home), *arguments, "--json"]
 
     def run(self, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
-        done = subprocess.run(self.command(*arguments), capture_output=True, check=False, timeout=60)
+        done = subprocess.run(self.command(*arguments), capture_output=True, check=False, timeout=PATIENCE_S)
         assert done.stderr == b""
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -221,20 +250,22 @@ def test_an_update_that_was_killed_or_stopped_goes_on(tmp_path: Path, how: signa
     new = random.Random(3).randbytes(48 * MIB)
     car = Car(tmp_path, OLD, new, _raw_bundle(new))
     spare = car.home / "slots/BDC/b"
-    with served(car.server) as url:
-        with subprocess.Popen(car.command("update", "--repo-url", url), stdout=subprocess.PIPE) as process:
-            deadline = time.monotonic() + 30
+    with HoldingServer(car.server, 8 * MIB) as server:
+        with subprocess.Popen(car.command("update", "--repo-url", server.url), stdout=subprocess.PIPE) as process:
+            deadline = time.monotonic() + PATIENCE_S
             while not _holds(
                 spare, 0, new[: 4 * MIB]
             ):  # threads finish blocks out of order; what counts is without a gap
                 assert process.poll() is None
                 assert time.monotonic() < deadline
-                time.sleep(0.001)
+                time.sleep(0.01)
             process.send_signal(how)
-            assert process.wait() == code
-        assert car.still_old()
-        code, (entry, _) = car.run("status")
-        assert (code, entry["interrupted"]) == (0, True)
+            assert process.wait(PATIENCE_S) == code
+        server.go_on.set()
+    assert car.still_old()
+    code, (entry, _) = car.run("status")
+    assert (code, entry["interrupted"]) == (0, True)
+    with served(car.server) as url:
         code, (entry, _) = car.update(url)
     assert (code, entry["updated"]) == (0, True)
     assert entry["downloaded_bytes"] < 45 * MIB
@@ -255,7 +286,7 @@ def test_memory_does_not_depend_on_the_size_of_the_image(tmp_path: Path) -> None
         car = Car(tmp_path / str(mib), OLD, new, _raw_bundle(new))
         with served(car.server) as url:
             command = [sys.executable, "-c", measure, *car.command("update", "--repo-url", url)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60)
+            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=PATIENCE_S)
         code, peak_kib = map(int, done.stdout.split())
         assert code == 0
         peaks_kib.append(peak_kib)

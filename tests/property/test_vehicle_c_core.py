@@ -23,7 +23,7 @@ from tests.unit.test_vehicle_c_core import delta_raw, small_delta
 PROFILE = UpdateProfile(coders=frozenset({Coder.RAW}), block_bytes=4096)
 WIDE = UpdateProfile(coders=frozenset({Coder.RAW}))
 BUNDLES = [full_one_block(), delta_one_block(), small_delta(), delta_raw(), copy_one_block()]
-FIXTURE = HealthCheck.function_scoped_fixture
+FIXTURE_IS_NOT_CHANGED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def images(draw: st.DrawFn) -> tuple[bytes, bytes]:
     return old, bytes(new) or b"\0"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[FIXTURE])
+@settings(max_examples=40, deadline=None, suppress_health_check=FIXTURE_IS_NOT_CHANGED)
 @given(images(), st.booleans(), st.sampled_from([1, 33, 4096, 1 << 20]))
 def test_it_makes_what_the_python_applier_makes(
     core: Core, pair: tuple[bytes, bytes], is_full: bool, chunk: int
@@ -106,7 +106,7 @@ def changed_heads(draw: st.DrawFn) -> Sample:
     return Sample("", sample.old, sample.new, head + sample.blobs, len(head))
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[FIXTURE])
+@settings(max_examples=400, deadline=None, suppress_health_check=FIXTURE_IS_NOT_CHANGED)
 @given(changed_heads())
 def test_a_changed_and_signed_head_gets_the_same_answer(core: Core, sample: Sample) -> None:
     answer = core.ask(sample)
@@ -116,7 +116,7 @@ def test_a_changed_and_signed_head_gets_the_same_answer(core: Core, sample: Samp
         assert (answer.fault, answer.slot) == python(sample, 4096)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[FIXTURE])
+@settings(max_examples=150, deadline=None, suppress_health_check=FIXTURE_IS_NOT_CHANGED)
 @given(st.sampled_from(BUNDLES), st.data())
 def test_a_changed_blob_that_is_signed_gets_the_same_answer(core: Core, sample: Sample, data: st.DataObject) -> None:
     """The first blob is changed and its hash in the head as well: only decoding and the block's hash are left to refuse it."""

@@ -1,5 +1,6 @@
 """`packager diff`, `apply` and `inspect` on loose files, as a newcomer runs them."""
 
+import hashlib
 import json
 import random
 import re
@@ -171,6 +172,10 @@ def test_inspect(cli: Callable[..., Any]) -> None:
     lines = [json.loads(line) for line in out.splitlines()]
     assert [line["message_type"] for line in lines] == ["bundle", "block", "summary"]
     assert lines[-1]["bundle_bytes"] == Path("b").stat().st_size
+    assert lines[0]["new"] == {"length": len(NEW), "sha256": hashlib.sha256(NEW).hexdigest()}
+    head = Path("b").read_bytes()[: lines[0]["head"]["length"]]
+    assert lines[0]["head"]["sha256"] == hashlib.sha256(head).hexdigest()
+    assert lines[0]["hardware_ids"] == []
 
 
 def test_inspect_shows_columns_modes_and_hits(cli: Callable[..., Any]) -> None:

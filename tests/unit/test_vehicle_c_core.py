@@ -302,21 +302,21 @@ def test_the_example_program_applies_a_bundle(tmp_path: Path) -> None:
     for name, content in (("old", sample.old), ("bundle", sample.data), ("new", b"")):
         (tmp_path / name).write_bytes(content or b"")
 
-    def run(sha256: bytes) -> tuple[int, str]:
-        (tmp_path / "sha256").write_bytes(sha256)
-        arguments = ["bundle", str(sample.head_bytes), "sha256", "new", "old"]
+    def run(sha256: bytes, bundle: str = "bundle") -> tuple[int, str]:
+        arguments = [bundle, str(sample.head_bytes), sha256.hex(), "new", "old"]
         done = subprocess.run([program, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=False)
         return done.returncode, done.stdout.split(" (")[0]
 
-    for wrong in (bytes(32), sample.signed.digest.value[:31]):
-        assert run(wrong) == (60, "head: not the signed bytes")
-        assert (tmp_path / "new").read_bytes() == b""
+    assert run(bytes(32)) == (60, "head: not the signed bytes")
+    usage = "usage: apply_bundle BUNDLE HEAD_BYTES HEAD_SHA256 NEW [OLD]; BUNDLE and NEW must be there\n"
+    assert run(sample.signed.digest.value[:31]) == run(sample.signed.digest.value, "missing") == (2, usage)
+    assert (tmp_path / "new").read_bytes() == b""
     assert run(sample.signed.digest.value) == (0, "no error")
     assert (tmp_path / "new").read_bytes() == sample.new
     (tmp_path / "new").write_bytes(sample.new[:-1])
     assert run(sample.signed.digest.value) == (0, "no error")
     assert (tmp_path / "new").read_bytes() == sample.new
-    assert subprocess.run([program], stdout=subprocess.DEVNULL, check=False).returncode == 60
+    assert subprocess.run([program], stdout=subprocess.DEVNULL, check=False).returncode == 2
     assert len(example.read_text().splitlines()) <= 50
 
 

@@ -10,7 +10,7 @@ import pytest
 from packager.vehicle.errors import TemporaryError, UntrustedError
 from packager.vehicle.transport.fetch import RETRY_DELAYS_S, HttpFetcher, check_redirect, check_url
 from packager.vehicle.trust.metadata_store import NotFoundError
-from tests.loopback import LoopbackServer
+from tests.loopback import PATIENCE_S, LoopbackServer
 
 DATA = bytes(range(256)) * 1000
 
@@ -33,7 +33,7 @@ def serving(answer: Answer) -> Iterator[tuple[Server, HttpFetcher, list[float]]]
     pauses: list[float] = []
     with (
         Server(answer) as server,
-        HttpFetcher(f"{server.url}/repo", sleep=pauses.append, read_timeout_s=0.5) as fetcher,
+        HttpFetcher(f"{server.url}/repo", sleep=pauses.append, read_timeout_s=PATIENCE_S) as fetcher,
     ):
         yield server, fetcher, pauses
 
@@ -142,7 +142,7 @@ def test_a_silent_server_is_temporary() -> None:
     gate = threading.Event()
 
     def silent(request: BaseHTTPRequestHandler) -> None:
-        gate.wait(5)
+        gate.wait(PATIENCE_S)
 
     with serving(silent) as (server, _, _):
         try:

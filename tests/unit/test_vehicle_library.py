@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,15 +16,18 @@ import pytest
 import packager.vehicle
 from packager.vehicle import cli, core, errors, installation, transport, trust
 from packager.vehicle.errors import CancelledError, VehicleError
+from packager.vehicle.installation.home import read_configuration
 from packager.vehicle.installation.state import EcuState
-from packager.vehicle.profile import DEFAULT_PROFILE
+from packager.vehicle.profile import DEFAULT_PROFILE, UpdateProfile
+from tests.loopback import LoopbackServer
 from tests.repository_simulator import NOW, RepositorySimulator, make_bundle
 from tests.sample_bundles import PROFILE, delta_mixed
 from tests.vehicle_car import SPARE, Car, edited, image, repository_with
 
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs/vehicle-library.md").read_text()
-ONE_BUNDLE, WHOLE_VEHICLE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+ONE_BUNDLE, TWO_FILES, WHOLE_VEHICLE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+(CONFIGURATION,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 OUTER = ("tuf", "securesystemslib", "cryptography", "urllib3")
 OLD, NEW = image(1, 40_000), edited(image(1, 40_000))
 
@@ -68,6 +72,18 @@ def test_the_example_of_one_bundle_stops_and_goes_on(
     assert "10 of 10 blocks" in capsys.readouterr().out
 
 
+def test_the_example_of_two_files(tmp_path: Path) -> None:
+    new, slot = edited(image(2, 100_000)), tmp_path / "slot"
+    bundle = make_bundle("bdc", "1", 1, None, new, profile=UpdateProfile())
+    for name, content in (("bundle", bundle.data), ("old", b"")):
+        (tmp_path / name).write_bytes(content)
+    signed = bundle.target.head
+    try_it = scope_of(ONE_BUNDLE + TWO_FILES)["try_it"]
+    made = try_it(tmp_path / "bundle", signed.length_bytes, signed.digest.hex, tmp_path / "old", slot)
+    assert made.length_bytes == len(new)
+    assert slot.read_bytes() == new
+
+
 @pytest.fixture
 def repository() -> RepositorySimulator:
     repository = repository_with("bdc")
@@ -83,15 +99,45 @@ def car(tmp_path: Path, repository: RepositorySimulator) -> Car:
     return car
 
 
+class Served(LoopbackServer):
+    """The files of a directory."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = self.root / request.path.lstrip("/")
+        if not path.is_file():
+            request.send_error(404)
+            return
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(path.read_bytes())
+
+
 def test_the_example_of_a_vehicle_updates_it(
-    car: Car, repository: RepositorySimulator, capsys: pytest.CaptureFixture[str]
+    car: Car, repository: RepositorySimulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    repository.write(tmp_path / "os7")
     scope = scope_of(WHOLE_VEHICLE)
-    clock = type("Clock", (), {"now": staticmethod(lambda zone: NOW)})
-    scope.update(HttpFetcher=lambda url: repository, datetime=clock)
-    scope["update_vehicle"](car.home.root, "https://updates.example", lambda: False)
+    scope["datetime"] = type("Clock", (), {"now": staticmethod(lambda zone: NOW)})
+    with Served(tmp_path) as server:
+        scope["update_vehicle"](car.home.root, f"{server.url}/os7", lambda: False)
     assert car.active("BDC") == NEW
     assert "BDC 2 may be started" in capsys.readouterr().out
+
+
+def test_the_configuration_of_the_page_states_the_defaults() -> None:
+    stated = read_configuration(CONFIGURATION)
+    lines = CONFIGURATION.splitlines(keepends=True)
+    kept = [
+        line
+        for line in lines
+        if not re.match(r"(evidence|min_bytes|spare_slot|coders|block_kib|scratch|predict)", line)
+    ]
+    assert len(kept) == len(lines) - 7
+    assert read_configuration("".join(kept)) == stated
 
 
 def test_an_update_of_a_vehicle_stops_and_goes_on(car: Car) -> None:

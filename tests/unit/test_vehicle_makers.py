@@ -15,6 +15,7 @@ from packager.vehicle.core.head import Head
 from packager.vehicle.core.index import BlockRecord
 from packager.vehicle.core.makers import PIPELINE_BYTES, BlockMakers, useful_workers
 from packager.vehicle.core.manifest import Op
+from tests.loopback import PATIENCE_S
 from tests.predicted_bundles import mixed
 from tests.sample_bundles import BLOCK, RAW, Sample, delta_mixed, full_one_block, make, noise
 
@@ -51,7 +52,9 @@ def test_blocks_are_done_in_the_order_of_their_begin(workers: int) -> None:
     shelf, head = Shelf(), MANY.head
     done: list[int] = []
     others = threading.Event()
-    shelf.before_put = lambda block: others.wait(5) if block == 0 and workers > 1 else block < 2 or others.set()
+    shelf.before_put = lambda block: (
+        others.wait(PATIENCE_S) if block == 0 and workers > 1 else block < 2 or others.set()
+    )
     with ThreadPoolExecutor(workers) as pool:
         given = made_with(shelf, MANY, pool if workers > 1 else None, workers)
         for position in range(COUNT):
@@ -74,20 +77,22 @@ def test_blocks_under_way_are_bounded_by_their_number_and_by_their_blobs(monkeyp
     def most(workers: int) -> int:
         """Begin as many blocks as may be under way while none is done."""
         shelf, go_on = Shelf(), threading.Event()
-        shelf.before_put = lambda _: go_on.wait(5)
+        shelf.before_put = lambda _: go_on.wait(PATIENCE_S)
         with ThreadPoolExecutor(workers) as pool:
             given = made_with(shelf, MANY, pool, workers)
             most_pending = min(4 * workers, MAX_BLOCKS_AT_ONCE - 1)
             position = 0
-            while position <= most_pending and (position + 1) * BLOCK <= makers.QUEUE_BYTES:
-                assert list(given.make_room(BLOCK)) == []
-                assert list(given.make(head.index[position], blob(head, MANY, position), None)) == []
-                position += 1
             waiting = threading.Thread(target=lambda: list(given.make_room(BLOCK)))
-            waiting.start()
-            waiting.join(0.05)
-            assert waiting.is_alive(), "one more was let in"
-            go_on.set()
+            try:
+                while position <= most_pending and (position + 1) * BLOCK <= makers.QUEUE_BYTES:
+                    assert list(given.make_room(BLOCK)) == []
+                    assert list(given.make(head.index[position], blob(head, MANY, position), None)) == []
+                    position += 1
+                waiting.start()
+                waiting.join(0.05)
+                assert waiting.is_alive(), "one more was let in"
+            finally:
+                go_on.set()
             waiting.join()
             list(given.end_all())
         return position
