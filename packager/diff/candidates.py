@@ -10,40 +10,32 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 
-from packager.diff.detection import has_cell_lists
+from packager.diff.detection import has_cell_lists, likely_sets
 from packager.diff.matcher import Costs, Index
 from packager.diff.prediction import (
     CELLS,
+    LIKELY_SETS,
     NOTHING,
     REMATCHED_BYTES,
     Mode,
-    Prediction,
-    count_equal,
     likely_modes,
     make_context,
+    missed_in_pages,
     with_pages,
 )
-from packager.diff.sizing import coded_bytes
+from packager.diff.sizing import Measured, measure
+from packager.diff.workers import Workers
 from packager.vehicle import kernel
 from packager.vehicle._pure_stretch import Kind
 from packager.vehicle.core.predictors import page_count
 from packager.vehicle.core.segments import Segment
+from packager.vehicle.instructions import InstructionSet
 
 COARSER_EXCESS: Final = 1.02
 """By so much the estimate is too high for the coarser alignment of a short image: with this, level 9 chooses better than 16 without."""
 
-
-@dataclass(frozen=True, slots=True)
-class Workers:
-    """The threads that share the work on one pair of images.
-
-    Attributes:
-        steps: For what waits for nothing: parts of an alignment, counting.
-        rounds: For what waits for steps. A pool of its own: a thread that waits for another of the same pool could wait for ever.
-    """
-
-    steps: Executor
-    rounds: Executor
+CLEAR_SHARE: Final = 0.95
+"""Where code and pointers together make the path cheaper than this part of it, neither is tried alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +65,13 @@ class Candidate:
 
     Attributes:
         first: The alignment that it followed from; None where labels need none, and where nothing is predicted.
-        prediction: The alignment with what it predicts.
+        measured: The alignment with what it predicts, and how well.
         costs: Its costs.
-        coded_bytes: How long the bundle will be, about; 0 if nothing was compared.
     """
 
     first: Sequence[Segment] | None
-    prediction: Prediction
+    measured: Measured
     costs: Costs
-    coded_bytes: int
 
 
 def best_candidate(old: bytes, new: bytes, effort: Effort, workers: Workers) -> Candidate:
@@ -95,77 +85,84 @@ def best_candidate(old: bytes, new: bytes, effort: Effort, workers: Workers) -> 
     """
     first: Sequence[Segment] | None = None
     segments: Sequence[Segment] = ()
-    mode = CELLS
+    mode, index = CELLS, None
     if not has_cell_lists(new):
-        first = Index(old, workers.steps).segments(new, effort.quick)
-        mode, segments = _choose_mode(old, new, first, effort.quick, workers)
+        sets = workers.rounds.submit(likely_sets, new)
+        index = Index(old, workers.steps)
+        first = index.segments(new, effort.quick)
+        mode, segments = _choose_mode(old, new, first, sets.result(), effort.quick, workers)
     follows_addresses = mode not in (CELLS, NOTHING)
     costs = effort.short
     if len(new) > REMATCHED_BYTES:
         costs = effort.long if follows_addresses else effort.unpredicted
-    aligned: list[tuple[Costs, Sequence[Segment]]]
     if not effort.rounds:
         costs = [effort.unpredicted[-1] if mode is CELLS else effort.quick]
-    if effort.rounds or mode is CELLS:
-        aligned = list(zip(costs, align_labelled(old, new, segments, mode, costs, workers), strict=True))
-    else:
-        aligned = [(effort.quick, segments)]
-    for _ in range(1, effort.rounds if follows_addresses else 1):
-        aligned = [(each, align_labelled(old, new, found, mode, [each], workers)[0]) for each, found in aligned]
+    keeps = not effort.rounds and (mode is NOTHING or (mode is not CELLS and len(new) <= REMATCHED_BYTES))
+    wanted = new
+    if keeps or mode is not NOTHING:
+        index = None
+    if not keeps and index is None:
+        index, wanted = _in_label_space(old, new, segments, mode, workers.steps)
 
-    def measure(found: Sequence[Segment]) -> tuple[Prediction, int]:
-        prediction = with_pages(old, new, found, (mode, NOTHING) if mode is not NOTHING else (NOTHING,), workers.steps)
-        return prediction, coded_bytes(prediction, old, new, adaptive=effort.adaptive) if effort.rounds else 0
+    def align(each: Costs) -> Measured:
+        found = segments if index is None else index.segments(wanted, each)
+        for _ in range(1, effort.rounds if follows_addresses else 1):
+            again, labelled_new = _in_label_space(old, new, found, mode, workers.steps)
+            found = again.segments(labelled_new, each)
+        modes = (mode, NOTHING) if mode is not NOTHING else (NOTHING,)
+        prediction = with_pages(old, new, found, modes, workers.steps)
+        if not effort.rounds:  # nothing is compared
+            return Measured(prediction, 0, array("I"))
+        return measure(prediction, old, new, workers.steps, adaptive=effort.adaptive)
 
-    found = list(workers.rounds.map(measure, (segments for _, segments in aligned)))
-    sizes = [size for _, size in found]
+    found = list(workers.rounds.map(align, costs))
+    sizes = [each.coded_bytes for each in found]
     allowance = [size / COARSER_EXCESS if index and costs is effort.short else size for index, size in enumerate(sizes)]
     best = allowance.index(min(allowance))
-    return Candidate(first if follows_addresses else None, found[best][0], costs[best], sizes[best])
+    return Candidate(first if follows_addresses else None, found[best], costs[best])
 
 
 def _choose_mode(
-    old: bytes, new: bytes, first: Sequence[Segment], quick: Costs, workers: Workers
+    old: bytes, new: bytes, first: Sequence[Segment], sets: Sequence[InstructionSet], quick: Costs, workers: Workers
 ) -> tuple[Mode, Sequence[Segment]]:
-    """Return the mode whose alignment has the cheapest path, and an alignment that its labels follow from."""
-    modes = likely_modes(old, new, first)
-    tried = modes[:1] if len(new) > REMATCHED_BYTES else modes
+    """Return the mode whose alignment has the cheapest path, and an alignment that its labels follow from.
 
-    def measure(mode: Mode) -> tuple[float, Sequence[Segment]]:
-        found = first if mode is NOTHING else align_labelled(old, new, first, mode, [quick], workers)[0]
-        return _path_cost(old, new, found, mode, quick), found
-
-    measured = list(workers.rounds.map(measure, (NOTHING, *tried)))
-    best = min(range(len(measured)), key=lambda number: measured[number][0])
-    return (NOTHING, *tried)[best], measured[best][1]
-
-
-def align_labelled(
-    old: bytes, new: bytes, segments: Sequence[Segment], mode: Mode, costs: Sequence[Costs], workers: Workers
-) -> list[list[Segment]]:
-    """Align in label space, with each of some costs.
-
-    Args:
-        old: The old image.
-        new: The new image.
-        segments: An alignment that the labels follow from.
-        mode: What is predicted.
-        costs: Of each alignment.
-        workers: Who does it.
+    In long images that is the first alignment for all: another one in label space made a kernel no shorter, and a library by 1 %.
     """
-    if mode is not NOTHING:
-        labelled_old, labelled_new = bytearray(old), bytearray(new)
-        everywhere = make_context([mode], bytes(page_count(max(len(old), len(new)))), old, new, segments)
-        kernel.label_source(everywhere, labelled_old, array("Q", (0, len(old), 0)))
-        kernel.label_block(everywhere, Kind.LABEL, labelled_new, 0)
-        old, new = bytes(labelled_old), bytes(labelled_new)
-    index = Index(old, workers.steps)
-    return [index.segments(new, each) for each in costs]
+    modes = likely_modes(old, new, first, sets, workers.steps)
+    is_long = len(new) > REMATCHED_BYTES
+
+    def align(mode: Mode) -> tuple[int, Sequence[Segment]]:
+        found = first
+        if mode is not NOTHING and not is_long:
+            index, labelled_new = _in_label_space(old, new, first, mode, workers.steps)
+            found = index.segments(labelled_new, quick)
+        return _path_cost(old, new, found, mode, quick, workers.steps), found
+
+    tried = [NOTHING, *modes[: 1 if is_long else LIKELY_SETS]]
+    measured = list(workers.rounds.map(align, tried))
+    if not is_long and min(cost for cost, _ in measured) > measured[0][0] * CLEAR_SHARE:
+        rest = modes[LIKELY_SETS:]
+        tried += rest
+        measured += workers.rounds.map(align, rest)
+    best = min(range(len(measured)), key=lambda number: measured[number][0])
+    return tried[best], measured[best][1]
 
 
-def _path_cost(old: bytes, new: bytes, segments: Sequence[Segment], mode: Mode, costs: Costs) -> int:
+def _in_label_space(
+    old: bytes, new: bytes, segments: Sequence[Segment], mode: Mode, pool: Executor
+) -> tuple[Index, bytes]:
+    """Return an index of the old image and the new image, both as labels that follow from an alignment."""
+    labelled_old, labelled_new = bytearray(old), bytearray(new)
+    everywhere = make_context([mode], bytes(page_count(max(len(old), len(new)))), old, new, segments)
+    kernel.label_source(everywhere, labelled_old, array("Q", (0, len(old), 0)))
+    kernel.label_block(everywhere, Kind.LABEL, labelled_new, 0)
+    return Index(bytes(labelled_old), pool), bytes(labelled_new)
+
+
+def _path_cost(old: bytes, new: bytes, segments: Sequence[Segment], mode: Mode, costs: Costs, pool: Executor) -> int:
     """Return what the matcher's path costs with the addresses that follow from it."""
     context = make_context([mode], bytes(page_count(len(new))), old, new, segments)
     covered = sum(segment.length_bytes for segment in segments)
-    differing = covered - count_equal(context, old, new, segments)
-    return differing * costs.mismatch + (len(new) - covered) * costs.literal + len(segments) * costs.change
+    (missed,) = missed_in_pages([context], old, new, segments, pool)
+    return sum(missed) * costs.mismatch + (len(new) - covered) * costs.literal + len(segments) * costs.change

@@ -10,12 +10,13 @@ from enum import StrEnum
 from typing import Any, Final
 
 from packager.diff import bsdiff, matcher, zstd
-from packager.diff.candidates import Effort, Workers, best_candidate
+from packager.diff.candidates import Effort, best_candidate
 from packager.diff.matcher import Costs, Index
 from packager.diff.prediction import Mode, Prediction, make_context
-from packager.diff.sizing import coded_bytes
+from packager.diff.sizing import measure
 from packager.diff.tables import predict_tables
 from packager.diff.values import predict_values
+from packager.diff.workers import Workers
 from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import Group, InstructionSet
 
@@ -90,7 +91,7 @@ def align(
     tried = Effort(
         quick=QUICK,
         short=[costs, COARSER] if is_usual else [costs],
-        long=[costs],
+        long=[replace(costs, chain=QUICK.chain)],
         unpredicted=[replace(COARSER, chain=costs.chain), COARSEST],
         rounds=(effort >= THOROUGH_FROM) + (effort >= ROUNDS_TWICE_FROM),
         adaptive=adaptive,
@@ -98,18 +99,20 @@ def align(
     with ThreadPoolExecutor(threads) as steps, ThreadPoolExecutor(threads) as rounds:
         if not predicts:
             return Alignment(Index(old, steps).segments(new, costs))
-        best = best_candidate(old, new, tried, Workers(steps, rounds))
-        prediction = best.prediction
+        workers = Workers(steps, rounds)
+        best = best_candidate(old, new, tried, workers)
+        kept = best.measured
         if effort >= THOROUGH_FROM:
-            least = best.coded_bytes
-            tables = predict_tables(old, new, prediction, replace(best.costs, chain=QUICK.chain), steps)
-            if tables is not None and (size := coded_bytes(tables, old, new, adaptive=adaptive)) < least:
-                prediction, least = tables, size
+            tables = predict_tables(old, new, kept, replace(best.costs, chain=QUICK.chain), workers)
+            if tables is not None:
+                measured = measure(tables, old, new, steps, adaptive=adaptive)
+                kept = measured if measured.coded_bytes < kept.coded_bytes else kept
             each = [QUICK, best.costs] if is_usual else [best.costs]
-            valued = predict_values(old, new, prediction, each, steps)
-            if valued is not None and coded_bytes(valued, old, new, adaptive=adaptive) * VALUES_PAY_FROM < least:
-                prediction = valued
-    return Alignment(best.prediction.segments if best.first is None else best.first, prediction)
+            valued = predict_values(old, new, kept, each, steps)
+            if valued is not None:
+                measured = measure(valued, old, new, steps, adaptive=adaptive)
+                kept = measured if measured.coded_bytes * VALUES_PAY_FROM < kept.coded_bytes else kept
+    return Alignment(best.measured.prediction.segments if best.first is None else best.first, kept.prediction)
 
 
 def level_of(effort: int) -> int:

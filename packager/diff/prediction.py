@@ -7,10 +7,11 @@ from array import array
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import chain, islice, product
 from typing import Final, TypeAlias
 
 from packager.diff import matcher
-from packager.diff.detection import ALWAYS, find_base, has_cell_lists, likely_sets
+from packager.diff.detection import ALWAYS, find_base
 from packager.vehicle import kernel
 from packager.vehicle._pure_stretch import Context, Kind
 from packager.vehicle.core.predictors import address_map, page_count
@@ -30,6 +31,8 @@ REMATCHED_BYTES: Final = 4 << 20
 PAGE_GAIN_BYTES: Final = 4
 WHOLE_PAYS_FROM: Final = 4
 """The whole new image becomes labels at once if the pieces are at least this part of it: pieces are many."""
+PART_BYTES: Final = 4 << 20
+"""Images are labelled and measured in parts of this length."""
 _POINTERS: Final = Group.ABSOLUTE32 | Group.ABSOLUTE64
 
 
@@ -96,28 +99,34 @@ def make_context(
     )
 
 
-def likely_modes(old: bytes, new: bytes, segments: Sequence[Segment]) -> list[Mode]:
+def likely_modes(
+    old: bytes, new: bytes, segments: Sequence[Segment], sets: Sequence[InstructionSet], pool: Executor
+) -> list[Mode]:
     """Return modes that may pay, the likeliest first: of a sample, they predict most bytes.
 
     Before the images are aligned in label space that says little of images that differ much; so several are tried where that is cheap.
+
+    Args:
+        old: The old image.
+        new: The new image.
+        segments: An alignment.
+        sets: Instruction sets, the likeliest first.
+        pool: Where bytes are counted.
     """
-    if has_cell_lists(new):
-        return [CELLS]
     sample = _sample(segments)
     pages = bytes(page_count(len(new)))
+    covered = sum(piece.length_bytes for piece in sample)
 
     def equal(mode: Mode) -> int:
-        return count_equal(make_context([mode], pages, old, new, segments), old, new, sample)
+        context = make_context([mode], pages, old, new, segments)
+        return covered - sum(missed_in_part(context, old, new, Part(0, len(new), sample)))
 
-    nothing = equal(NOTHING)
-    pointers = []
-    for width, group in ((4, Group.ABSOLUTE32), (8, Group.ABSOLUTE64)):
+    def pointers_of(width: int, group: Group) -> tuple[int, Mode] | None:
         base = find_base(old, new, segments, sample, width)
-        if base is not None:
-            pointers.append(Mode(InstructionSet.NONE, group, base))
-    pointers.sort(key=lambda mode: -equal(mode))
-    codes = []
-    for instruction_set in likely_sets(new)[:LIKELY_SETS]:
+        mode = None if base is None else Mode(InstructionSet.NONE, group, base)
+        return None if mode is None else (equal(mode), mode)
+
+    def code_of(instruction_set: InstructionSet) -> tuple[int, Mode]:
         groups = _groups_of(instruction_set)
         mode = Mode(instruction_set, Group(0), 0)
         for group in groups:
@@ -130,17 +139,24 @@ def likely_modes(old: bytes, new: bytes, segments: Sequence[Segment]) -> list[Mo
                 richer_equal = equal(richer)
                 if richer_equal > count + max(MIN_GAIN_BYTES // 2, (count - nothing) // LEAST_SHARE):
                     mode, count = richer, richer_equal
-        codes.append((count, mode))
+        return count, mode
+
+    found_pointers = [pool.submit(pointers_of, *each) for each in ((4, Group.ABSOLUTE32), (8, Group.ABSOLUTE64))]
+    nothing = equal(NOTHING)
+    found_codes = [pool.submit(code_of, instruction_set) for instruction_set in sets[:LIKELY_SETS]]
+    codes = [found.result() for found in found_codes]
+    both = [pair for found in found_pointers if (pair := found.result()) is not None]
+    pointers = [mode for _, mode in sorted(both, key=lambda pair: -pair[0])]
     if len(new) > REMATCHED_BYTES:
         codes = [item for item in codes if item[0] >= nothing + MIN_GAIN_BYTES]
         codes.sort(key=lambda item: -item[0])
-    found = [
+    made = [
         Mode(code.instruction_set, code.groups | pointer.groups, pointer.base)
         for _, code in codes
         for pointer in pointers[:1]
     ]
-    found += [code for _, code in codes[: 1 if pointers else LIKELY_SETS]]
-    return [*found, *pointers[:1]]
+    made += [code for _, code in codes[: 1 if pointers else LIKELY_SETS]]
+    return [*made, *pointers[:1]]
 
 
 def _groups_of(instruction_set: InstructionSet) -> list[Group]:
@@ -166,39 +182,77 @@ def _sample(segments: Sequence[Segment]) -> list[Segment]:
     return chosen
 
 
-def count_equal(context: Context, old: bytes, new: bytes, pieces: Sequence[Segment]) -> int:
-    """Count the bytes of the pieces that are predicted."""
-    made, wanted = label_pieces(context, old, new, pieces)
-    return len(made) - _differing(made, wanted)
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the new image: its first byte and the one after its last, and the pieces of segments within."""
+
+    first: int
+    last: int
+    pieces: Sequence[Segment]
 
 
-def label_pieces(context: Context, old: bytes, new: bytes, pieces: Sequence[Segment]) -> tuple[memoryview, memoryview]:
-    """Return the pieces of both images in label space, one after the other."""
-    made = bytearray().join(old[piece.old_offset : piece.old_offset + piece.length_bytes] for piece in pieces)
+def parts_of(segments: Sequence[Segment], new_bytes: int) -> list[Part]:
+    """Cut an image into parts that are labelled alone, so that threads can share the work; a short one is a single part."""
+    parts: list[Part] = []
+    index = 0
+    for first in range(0, max(new_bytes, 1), PART_BYTES):
+        last = min(first + PART_BYTES, new_bytes)
+        pieces: list[Segment] = []
+        while index < len(segments):
+            new_offset, old_offset, length_bytes = segments[index]
+            skip = max(first - new_offset, 0)
+            taken = min(new_offset + length_bytes, last) - new_offset - skip
+            if taken > 0:
+                pieces.append(Segment(new_offset + skip, old_offset + skip, taken))
+            if new_offset + length_bytes > last:
+                break
+            index += 1
+        parts.append(Part(first, last, pieces))
+    return parts
+
+
+def label_source(context: Context, old: bytes, pieces: Sequence[Segment]) -> bytearray:
+    """Return the old bytes of pieces in label space, one after the other."""
+    made = bytearray().join([old[piece.old_offset : piece.old_offset + piece.length_bytes] for piece in pieces])
     triples = array("Q")
     for new_offset, old_offset, length_bytes in pieces:
         triples.extend((new_offset, length_bytes, old_offset))
     kernel.label_source(context, made, triples)
-    if len(made) * WHOLE_PAYS_FROM > len(new):
-        labelled = bytearray(new)
-        kernel.label_block(context, Kind.LABEL, labelled, 0)
-        wanted = bytearray().join(
-            labelled[piece.new_offset : piece.new_offset + piece.length_bytes] for piece in pieces
-        )
-        return memoryview(made), memoryview(wanted)
-    wanted = bytearray()
-    for piece in pieces:
-        part = bytearray(new[piece.new_offset : piece.new_offset + piece.length_bytes])
-        kernel.label_block(context, Kind.LABEL, part, piece.new_offset)
-        wanted += part
-    return memoryview(made), memoryview(wanted)
+    return made
 
 
-def _differing(first: memoryview, second: memoryview) -> int:
-    if first == second:
-        return 0
-    difference = int.from_bytes(first, "little") ^ int.from_bytes(second, "little")
-    return len(first) - difference.to_bytes(len(first), "little").count(0)
+def label_new(context: Context, new: bytes, first: int, last: int) -> bytearray:
+    """Return a stretch of the new image in label space."""
+    labelled = bytearray(new[first:last])
+    kernel.label_block(context, Kind.LABEL, labelled, first)
+    return labelled
+
+
+def missed_in_part(context: Context, old: bytes, new: bytes, part: Part) -> "array[int]":
+    """Count, for each page of the new image from the part's first on, the bytes of its pieces that are not predicted."""
+    made = label_source(context, old, part.pieces)
+    spans = [(piece.new_offset, piece.new_offset + piece.length_bytes) for piece in part.pieces]
+    if len(made) * WHOLE_PAYS_FROM > part.last - part.first:
+        labelled, base = label_new(context, new, part.first, part.last), part.first
+        wanted = bytearray().join([labelled[first - base : last - base] for first, last in spans])
+    else:
+        wanted = bytearray().join([label_new(context, new, first, last) for first, last in spans])
+    return count_missed(made, wanted, part)
+
+
+def count_missed(made: bytearray, wanted: bytearray, part: Part) -> "array[int]":
+    """Count, for each page from the part's first on, the bytes of its pieces that differ."""
+    pieces = [Segment(piece.new_offset - part.first, 0, piece.length_bytes) for piece in part.pieces]
+    return matcher.missed_in_pages(made, wanted, pieces, page_count(part.last - part.first))
+
+
+def missed_in_pages(
+    contexts: Sequence[Context], old: bytes, new: bytes, segments: Sequence[Segment], pool: Executor
+) -> list["array[int]"]:
+    """Count, with each context and for each page of the new image, the bytes of segments that are not predicted."""
+    parts = parts_of(segments, len(new))
+    counts = pool.map(lambda task: missed_in_part(task[0], old, new, task[1]), product(contexts, parts))
+    return [array("I", chain.from_iterable(islice(counts, len(parts)))) for _ in contexts]
 
 
 def with_pages(
@@ -239,19 +293,10 @@ def choose_pages(
     values: Values = NO_VALUES,
 ) -> bytes:
     """Return for each page which of the modes predicts most of it; the first one unless another is clearly better."""
-    count = page_count(len(new))
-
-    def missed_with(mode: Mode) -> "array[int]":
-        return missed_in_pages(make_context([mode], bytes(count), old, new, segments, values), old, new, segments)
-
-    missed = list(pool.map(missed_with, modes))
+    pages = bytes(page_count(len(new)))
+    contexts = [make_context([mode], pages, old, new, segments, values) for mode in modes]
+    missed = missed_in_pages(contexts, old, new, segments, pool)
     return bytes(
         min(range(len(modes)), key=lambda number: counts[number] + (PAGE_GAIN_BYTES if number else 0))
         for counts in zip(*missed, strict=True)
     )
-
-
-def missed_in_pages(context: Context, old: bytes, new: bytes, segments: Sequence[Segment]) -> "array[int]":
-    """Count, for each page, the bytes of segments that are not predicted."""
-    made, wanted = label_pieces(context, old, new, segments)
-    return matcher.missed_in_pages(made, wanted, segments, page_count(len(new)))

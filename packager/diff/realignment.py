@@ -18,6 +18,11 @@ MAX_GAP_PAGES: Final = 64
 STRAY_SHARE: Final = 20
 """This part of the bytes on each side does not count for which old bytes are aligned again."""
 MARGIN_BYTES: Final = 1 << 18
+WIDEST: Final = 4
+"""More than this many times as many old bytes as those that are followed are not looked at: strays that lead all over a kernel cost an
+index of all of it."""
+WIDE_BYTES: Final = 8 << 20
+"""So many always are: in a database rows move anywhere."""
 
 
 def follow_pages(context: Context, old_bytes: int) -> bytes:
@@ -88,11 +93,26 @@ def clusters(chosen: Sequence[int], new_bytes: int, least_share: int) -> Iterato
 def old_range(segments: Sequence[Segment], old_bytes: int) -> tuple[int, int]:
     """Return the stretch of the old image that nearly all bytes of these segments follow, and some more around it."""
     ordered = sorted((segment.old_offset, segment.length_bytes) for segment in segments)
-    stray = sum(length_bytes for _, length_bytes in ordered) // STRAY_SHARE
-    first = _skip(ordered, stray)[0] - MARGIN_BYTES
-    last_start, last_bytes = _skip(ordered[::-1], stray)
-    last = last_start + last_bytes + MARGIN_BYTES
-    return max(first, 0) & ~((1 << PAGE_LOG2) - 1), min(last, old_bytes)
+    total = sum(length_bytes for _, length_bytes in ordered)
+    first = _skip(ordered, total // STRAY_SHARE)[0]
+    last = sum(_skip(ordered[::-1], total // STRAY_SHARE))
+    if last - first > max(WIDEST * total, WIDE_BYTES):
+        first, last = _densest(ordered, max(WIDEST * total, WIDE_BYTES))
+    return max(first - MARGIN_BYTES, 0) & ~((1 << PAGE_LOG2) - 1), min(last + MARGIN_BYTES, old_bytes)
+
+
+def _densest(ordered: Sequence[tuple[int, int]], width: int) -> tuple[int, int]:
+    """Return the stretch of at most this width, or of one pair, where most bytes of some pairs of offset and length start."""
+    inside = most = start = 0
+    best = (0, 0)
+    for end, length_bytes in ordered:
+        inside += length_bytes
+        while end - ordered[start][0] > width:
+            inside -= ordered[start][1]
+            start += 1
+        if inside > most:
+            most, best = inside, (ordered[start][0], end + length_bytes)
+    return best
 
 
 def _skip(ordered: Sequence[tuple[int, int]], stray: int) -> tuple[int, int]:

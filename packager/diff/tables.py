@@ -13,6 +13,8 @@ from packager.diff import matcher
 from packager.diff.matcher import Costs
 from packager.diff.prediction import CELLS, Mode, Prediction, make_context, missed_in_pages, with_chosen
 from packager.diff.realignment import align_again, between, clusters, follow_pages, join, old_range
+from packager.diff.sizing import Measured
+from packager.diff.workers import Workers
 from packager.vehicle._pure_stretch import PAGE_BYTES, PAGE_LOG2
 from packager.vehicle.core.predictors import MAX_MODES, page_count
 from packager.vehicle.core.segments import Segment
@@ -48,53 +50,66 @@ class _Best:
     segments: list[Segment]
 
 
-def predict_tables(old: bytes, new: bytes, plain: Prediction, costs: Costs, pool: Executor) -> Prediction | None:
+def predict_tables(old: bytes, new: bytes, measured: Measured, costs: Costs, workers: Workers) -> Prediction | None:
     """Find tables where little is predicted, and align again with them.
 
     Args:
         old: The old image.
         new: The new image.
-        plain: What is predicted without.
+        measured: What is predicted without.
         costs: Of the alignment.
-        pool: Where it is made.
+        workers: Who makes it.
 
     Returns:
         None where there are none.
     """
     # In a database nothing follows addresses: for a few chance tables the bundle would have to hold the whole address map.
-    best = _Best(
-        bytearray(plain.context.pages), _page_costs(plain, old, new, costs, [(0, len(new))]), list(plain.segments)
-    )
+    plain = measured.prediction
+    plain_costs = _page_costs(plain.segments, measured.missed, costs, [(0, len(new))])
+    best = _Best(bytearray(plain.context.pages), plain_costs, list(plain.segments))
     kinds = slice(0 if plain.follows_addresses or CELLS not in plain.modes else len(SHORTEST), None)
-    looks_new = _looks(new, bytes(cost >= POOR_PAGE_COST for cost in best.costs))[kinds]
+    looks_new = _looks(new, bytes(cost >= POOR_PAGE_COST for cost in best.costs), workers.steps)[kinds]
     candidates = [any(modes) for modes in zip(*looks_new, strict=True)]
     least_bytes = max(MIN_PAGES << PAGE_LOG2, len(new) // LEAST_STRETCH)
     stretches = [pair for pair in clusters(candidates, len(new), len(candidates)) if pair[1] - pair[0] >= least_bytes]
     looks_new = [_within(modes, stretches) for modes in looks_new]
-    looks_old = _looks(old, _old_pages(plain.segments, stretches, len(old)))[kinds]
+    looks_old = _looks(old, _old_pages(plain.segments, stretches, len(old)), workers.steps)[kinds]
     old_pages = follow_pages(plain.context, len(old))
     modes = list(plain.modes)
+    trials = []
     for found_new, found_old in zip(looks_new, looks_old, strict=True):
         counts = Counter(mode for mode in found_new if mode is not None)
         likely = [mode for mode, count in counts.most_common(MAX_MODES - KEPT_MODES - len(modes)) if count >= MIN_PAGES]
         modes += likely
         if likely:
             pages = _mixed(plain.context.pages, found_new, modes)
-            context = make_context(modes, pages, old, new, plain.segments)
-            old_modes = _mixed(old_pages, found_old, modes)
-            segments = align_again(old, new, plain.segments, context, old_modes, stretches, costs, pool)
-            trial = Prediction(tuple(modes), make_context(modes, pages, old, new, segments), segments)
-            _keep_better(best, trial, plain.context.pages, _page_costs(trial, old, new, costs, stretches))
+            places = [pair for pair in stretches if any(found_new[pair[0] >> PAGE_LOG2 : page_count(pair[1])])]
+            trials.append((tuple(modes), pages, _mixed(old_pages, found_old, modes), places))
+
+    def align_trial(
+        trial: tuple[tuple[Mode, ...], bytes, bytes, list[tuple[int, int]]],
+    ) -> tuple[Prediction, list[int]]:
+        modes, pages, old_modes, places = trial
+        context = make_context(modes, pages, old, new, plain.segments)
+        segments = align_again(old, new, plain.segments, context, old_modes, places, costs, workers.steps)
+        found = Prediction(modes, make_context(modes, pages, old, new, segments), segments)
+        inside = [piece for first, last in places for piece in between(segments, first, last)]
+        (missed,) = missed_in_pages([found.context], old, new, inside, workers.steps)
+        return found, _page_costs(segments, missed, costs, places)
+
+    for found, page_costs in workers.rounds.map(align_trial, trials):
+        _keep_better(best, found, plain.context.pages, page_costs)
     if best.pages == plain.context.pages:
         return None
     return with_chosen(old, new, best.segments, modes, bytes(best.pages))
 
 
-def _looks(image: bytes, wanted: bytes) -> list[list[Mode | None]]:
+def _looks(image: bytes, wanted: bytes, pool: Executor) -> list[list[Mode | None]]:
     """Return for each page what table of distances, by the shortest, and what table of records it may be."""
     found: list[list[Mode | None]] = []
-    for shortest in SHORTEST:
-        measured = matcher.measure_tables(image, wanted, shortest)
+    for shortest, measured in zip(
+        SHORTEST, pool.map(lambda each: matcher.measure_tables(image, wanted, each), SHORTEST), strict=True
+    ):
         distances = Mode(InstructionSet.DISTANCES, Group.CALLS, shortest)
         found.append([distances if leading >= LEAST_DISTANCES else None for leading in measured[::3]])
     records: list[Mode | None] = []
@@ -144,15 +159,20 @@ def _keep_better(best: _Best, trial: Prediction, plain_pages: bytes, costs: Sequ
 
 
 def _page_costs(
-    prediction: Prediction, old: bytes, new: bytes, costs: Costs, stretches: Sequence[tuple[int, int]]
+    segments: Sequence[Segment], missed: Sequence[int], costs: Costs, stretches: Sequence[tuple[int, int]]
 ) -> list[int]:
-    """Return what each page of some stretches costs on the matcher's path; 0 for others."""
-    made: list[Segment] = []
-    result = [0] * page_count(len(new))
+    """Return what each page of some stretches costs on the matcher's path; 0 for others.
+
+    Args:
+        segments: The path.
+        missed: How many bytes of segments each page misses.
+        costs: Of the matcher.
+        stretches: First and last byte of each.
+    """
+    result = [count * costs.mismatch for count in missed]
     for first, last in stretches:
         at = first
-        inside = between(prediction.segments, first, last)
-        for new_offset, _, length_bytes in [*inside, Segment(last, 0, 0)]:
+        for new_offset, _, length_bytes in [*between(segments, first, last), Segment(last, 0, 0)]:
             while at < new_offset:
                 end = min(new_offset, (at | (PAGE_BYTES - 1)) + 1)
                 result[at >> PAGE_LOG2] += (end - at) * costs.literal
@@ -160,6 +180,4 @@ def _page_costs(
             at = new_offset + length_bytes
             if length_bytes:
                 result[new_offset >> PAGE_LOG2] += costs.change
-        made += inside
-    missed = missed_in_pages(prediction.context, old, new, made)
-    return [cost + count * costs.mismatch for cost, count in zip(result, missed, strict=True)]
+    return result

@@ -23,6 +23,7 @@ from packager.diff.prediction import (
     with_chosen,
 )
 from packager.diff.realignment import align_again, clusters, follow_pages
+from packager.diff.sizing import Measured
 from packager.vehicle.core.manifest import MAX_VALUES
 from packager.vehicle.core.predictors import page_count
 from packager.vehicle.core.segments import Segment
@@ -32,66 +33,64 @@ POOR_PAGE_BYTES: Final = 64
 """Pages where this many bytes are missed are learnt from."""
 LEAST_OFTEN: Final = 2
 """A number must become its new value this much more often than it stays."""
+VALUE_BYTES: Final = 2
+"""About what a value costs in the head: where the first map predicts fewer bytes more than that, none ever made a bundle shorter."""
 LEAST_CLUSTER: Final = 50
 """Groups of pages with values that have less than this part of all are not aligned again."""
 
 
 def predict_values(
-    old: bytes, new: bytes, plain: Prediction, costs: Sequence[Costs], pool: Executor
+    old: bytes, new: bytes, measured: Measured, costs: Sequence[Costs], pool: Executor
 ) -> Prediction | None:
     """Learn a value map and align again with it.
 
     Args:
         old: The old image.
         new: The new image.
-        plain: What is predicted without.
+        measured: What is predicted without.
         costs: Of the alignments that follow from each other.
         pool: Where they are made.
 
     Returns:
-        None where there is nothing to learn.
+        None where there is nothing to learn, or clearly not enough.
     """
+    plain = measured.prediction
     mode = next((mode for mode in plain.modes if mode.groups and mode.instruction_set not in TABLE_SETS), NOTHING)
     valued = [Mode(InstructionSet.NONE, Group.VALUES, 0)]
     valued += [replace(mode, groups=mode.groups | Group.VALUES)] if mode.groups else []
     modes = (*plain.modes, *valued)
+
+    def choose(segments: Sequence[Segment], values: Values, plainly: Sequence[int] | None) -> tuple[bytes, int]:
+        """Return for each page the mode that it had, or one with values if that predicts clearly more; and how much more all predict."""
+        count = page_count(len(new))
+        contexts = [] if plainly else [make_context(plain.modes, plain.context.pages, old, new, segments)]
+        contexts += [make_context([mode], bytes(count), old, new, segments, values) for mode in valued]
+        missed = missed_in_pages(contexts, old, new, segments, pool)
+        chosen, gained = bytearray(plain.context.pages), 0
+        for number, counts in enumerate(zip(*([plainly] if plainly else []), *missed, strict=True)):
+            best = min(range(1, len(counts)), key=lambda index: counts[index])
+            if counts[best] + PAGE_GAIN_BYTES < counts[0]:
+                chosen[number] = len(plain.modes) + best - 1
+                gained += counts[0] - counts[best]
+        return bytes(chosen), gained
+
     segments = plain.segments
-    pages = bytes(missed >= POOR_PAGE_BYTES for missed in missed_in_pages(plain.context, old, new, segments))
+    pages = bytes(missed >= POOR_PAGE_BYTES for missed in measured.missed)
+    values = _learn(old, new, segments, pages)
+    chosen, gained = choose(segments, values, measured.missed)
+    if gained <= VALUE_BYTES * len(values[0]):
+        return None
     for each in costs:
-        values = _learn(old, new, segments, pages)
-        chosen = _choose(old, new, segments, plain, valued, pool, values)
         pages = bytes(number >= len(plain.modes) for number in chosen)
         if not any(pages):
             return None
         context = make_context(modes, chosen, old, new, segments, values)
         stretches = list(clusters(pages, len(new), LEAST_CLUSTER))
         segments = align_again(old, new, segments, context, follow_pages(context, len(old)), stretches, each, pool)
-    values = _learn(old, new, segments, pages)
-    chosen = _choose(old, new, segments, plain, valued, pool, values)
+        values = _learn(old, new, segments, pages)
+        chosen, _ = choose(segments, values, None)
     found = with_chosen(old, new, segments, modes, chosen, values)
     return found if found.context.old_values else None
-
-
-def _choose(
-    old: bytes,
-    new: bytes,
-    segments: Sequence[Segment],
-    plain: Prediction,
-    valued: Sequence[Mode],
-    pool: Executor,
-    values: Values,
-) -> bytes:
-    """Return for each page the mode that it had, or one with values if that predicts clearly more."""
-    count = page_count(len(new))
-    contexts = [make_context(plain.modes, plain.context.pages, old, new, segments)]
-    contexts += [make_context([mode], bytes(count), old, new, segments, values) for mode in valued]
-    missed = pool.map(lambda context: missed_in_pages(context, old, new, segments), contexts)
-    chosen = bytearray(plain.context.pages)
-    for number, counts in enumerate(zip(*missed, strict=True)):
-        best = min(range(1, len(counts)), key=lambda index: counts[index])
-        if counts[best] + PAGE_GAIN_BYTES < counts[0]:
-            chosen[number] = len(plain.modes) + best - 1
-    return bytes(chosen)
 
 
 def _learn(old: bytes, new: bytes, segments: Sequence[Segment], pages: bytes) -> Values:

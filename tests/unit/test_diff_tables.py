@@ -137,5 +137,17 @@ def test_a_stray_segment_does_not_widen_the_old_range() -> None:
     made = old_range([*near, Segment(10_000, 0, 8), Segment(10_008, 9 << 20, 8)], 10 << 20)
     assert made[0] == first
     assert last <= made[1] <= last + 100
-    assert old_range([*near, Segment(10_000, 0, 600)], 10 << 20)[0] == 0
+    assert (
+        old_range([*near, Segment(10_000, (5 << 20) - 30_000, 600)], 10 << 20)[0] == (5 << 20) - 30_000 - margin & ~4095
+    )
     assert old_range(near, (5 << 20) + 9000)[1] == (5 << 20) + 9000
+
+
+def test_strays_all_over_the_image_do_not_make_all_of_it_the_old_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond some times as many old bytes as are followed, the densest stretch is enough."""
+    margin = 1 << 18
+    near = [Segment(at * 100, (5 << 20) + at * 100, 100) for at in range(70)]
+    far = [Segment(7000 + at * 100, at % 10 * (10 << 20) // 9, 100) for at in range(30)]
+    assert old_range([*near, *far], 10 << 20) == (901_120, 9_582_919)
+    monkeypatch.setattr("packager.diff.realignment.WIDE_BYTES", 1 << 19)
+    assert old_range([*near, *far], 10 << 20) == ((5 << 20) - margin, (5 << 20) + 7000 + margin)
