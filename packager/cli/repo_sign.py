@@ -81,7 +81,7 @@ def sign(*, file: Path, key: str, directory: Path, against: Path | None, sha256:
     is_new = append_signature(file, shown, signer)
     after = read_file(file)
     states = [
-        f"{demand.by} asks for {demand.role.threshold}, has {len(demand.signed)} ({labels(demand.signed, names)})"
+        f"{demand.by} asks for {demand.role.threshold}, has {len(demand.signed)} ({labels(demand.signed, names) or 'nobody'})"
         for demand in demands(after, {**staged, shown.role: after}, in_force)
     ]
     done = f"signed by {name}" if is_new else f"had the signature of {name} already"

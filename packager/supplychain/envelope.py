@@ -124,7 +124,7 @@ def open_envelope(data: bytes, what: str, keys: Sequence[Key], threshold: int) -
         found = ", ".join(sorted(envelope.signatures)) or "none"
         expected = f"{threshold} of {', '.join(key.keyid for key in keys) or 'no key'}"
         raise SupplyChainError(
-            f"{what}: found signatures of {found}, expected valid ones of {expected}",
+            f"{what}: found signatures of {found}, {len(signed)} of them valid and wanted; expected {expected}",
             hint="the file was changed after signing, or somebody else signed it",
         )
     return parse_json(envelope.payload, what, SupplyChainError), signed[0]

@@ -245,7 +245,7 @@ def test_no_server_ends_with_75(car: Car) -> None:
     assert car.still_old()
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_update_that_was_killed_or_stopped_goes_on(tmp_path: Path, how: signal.Signals, code: int) -> None:
     new = random.Random(3).randbytes(48 * MIB)
     car = Car(tmp_path, OLD, new, _raw_bundle(new))

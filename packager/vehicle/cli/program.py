@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ from packager.vehicle.trust.workflow import MAX_ROOT_BYTES, ExpiredError
 from packager.vehicle.version import VERSION
 
 MAX_WORKERS: Final = 4
+TERMINATED: Final = 128 + signal.SIGTERM
 _HINTS: Final[tuple[tuple[type[VehicleError], str], ...]] = (
     (ConfigurationError, "correct the configuration or the options, then run the command again"),
     (ExpiredError, "check this machine's clock; if it is right, the repository must be renewed"),
@@ -57,6 +59,10 @@ class _Call:
     is_plain: bool
 
 
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM came; a command ends as after Ctrl-C."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Reports wrong use like every other error."""
 
@@ -65,7 +71,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit code."""
+    """Run the program and return its exit code. The program itself, without `argv`, takes SIGTERM for Ctrl-C."""
+    if argv is None:
+        signal.signal(signal.SIGTERM, _terminate)
     if kernel.IS_UNEXPECTED:
         print(f"{PROGRAM}: {kernel.DESCRIPTION}", file=sys.stderr)
     arguments = sys.argv[1:] if argv is None else list(argv)
@@ -103,10 +111,9 @@ def run(
             if isinstance(error, kind):
                 return output.failure(1 if is_plain else error.exit_code, str(error), hint)
         return _unexpected(output)
-    except KeyboardInterrupt:
-        return output.failure(
-            CancelledError.exit_code, "interrupted", "run the command again; what was downloaded is kept"
-        )
+    except KeyboardInterrupt as stop:
+        code = TERMINATED if isinstance(stop, _TerminatedError) else CancelledError.exit_code
+        return output.failure(code, "interrupted", "run the command again; what was downloaded is kept")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads; keep Python from trying at exit
         return 1
@@ -116,6 +123,11 @@ def run(
     except Exception:  # noqa: BLE001 - the outermost frame: everything ends as an exit code
         return _unexpected(output)
     return 0
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; a second one would disturb the clean-up
+    raise _TerminatedError
 
 
 def _unexpected(output: Output) -> int:
