@@ -30,8 +30,8 @@ NEWEST = edited(NEW, 3)
 EVIL = image(666, LENGTH)
 OLD_DSC, NEW_DSC = image(2, LENGTH), edited(image(2, LENGTH))
 
-SLOT, JOURNAL = "slots/BDC/b", "state/BDC.journal"
-"""What an update of the BDC that fails half way may have changed: the slot that is not active, and where it stopped."""
+SLOT, JOURNAL, HEAD = "slots/BDC/b", "state/BDC.journal", "state/BDC.head"
+"""What an update of the BDC that fails half way may have changed: the slot that is not active, where it stopped, and the verified head."""
 
 
 class Scene:

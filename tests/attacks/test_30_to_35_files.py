@@ -23,6 +23,7 @@ from packager.vehicle.trust.workflow import MAX_ROOT_BYTES
 from tests.attacks.hostile_server import honest, serving
 from tests.attacks.scene import (
     EVIL,
+    HEAD,
     JOURNAL,
     LENGTH,
     NEW,
@@ -41,7 +42,7 @@ from tests.sample_bundles import Sample, make
 from tests.vehicle_car import Car
 
 DELEGATED = [f"metadata/{name}.json" for name in ("timestamp", "snapshot", "targets", "body")]
-PREPARING = [*DELEGATED, SLOT, JOURNAL]
+PREPARING = [*DELEGATED, SLOT, JOURNAL, HEAD]
 DELTA = f"bdc/2/{Digest.of(OLD).hex}.bundle"
 
 
@@ -484,7 +485,7 @@ def test_attack_35_the_power_is_cut_while_the_image_is_written(
             return write(descriptor, data, offset)
 
         home = scene.car.home.root
-        for name in (SLOT, JOURNAL):
+        for name in (SLOT, JOURNAL, HEAD):
             (home / name).unlink(missing_ok=True)
         with monkeypatch.context() as patch:
             patch.setattr(os, "pwrite", cutting)

@@ -22,13 +22,13 @@ from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.installation.inventory import status
 from packager.vehicle.profile import Coder
 from packager.vehicle.wire import encode_varint
-from tests.attacks.scene import EVIL, JOURNAL, LENGTH, NEW, NEWEST, OLD, SLOT, Scene
+from tests.attacks.scene import EVIL, HEAD, JOURNAL, LENGTH, NEW, NEWEST, OLD, SLOT, Scene
 from tests.repository_simulator import BLOCK_BYTES, RepositorySimulator, make_bundle
 from tests.sample_bundles import ALL_CODERS, BLOCK_LOG2, DELTA, Sample, make, reassemble
 from tests.vehicle_car import IN_PLACE, Car, damage, repository_with
 
 DELEGATED = [f"metadata/{name}.json" for name in ("timestamp", "snapshot", "targets", "body")]
-PREPARING = [*DELEGATED, SLOT, JOURNAL]
+PREPARING = [*DELEGATED, SLOT, JOURNAL, HEAD]
 LABEL: dict[str, Any] = {"version": "9", "release_counter": 9, "hardware_ids": ("bdc",)}
 WHOLE = [Segment(0, 0, LENGTH)]
 

@@ -20,6 +20,10 @@ from tests.vehicle_car import IN_PLACE, Car, edited, image, repository_with
 OLD, OLD_2 = image(1, 3 * BLOCK_BYTES + 50), image(2, 2 * BLOCK_BYTES)
 NEW, NEW_2 = edited(OLD)[:-900], edited(OLD_2)
 NEWER = edited(NEW, 3) + image(3, 2 * BLOCK_BYTES)
+HEADS = {
+    f"state/{name}.head": f"{name.lower()}/2/{Digest.of(old).hex}.bundle"
+    for name, old in (("EPS", OLD), ("BDC", OLD_2))
+}
 CHANGES = ("pwrite", "fdatasync", "fsync", "ftruncate", "replace", "unlink", "open")
 
 
@@ -49,10 +53,11 @@ class Disk:
             step, self.steps = self.steps, self.steps + 1
             if step == self._stop_at and not self._is_done:
                 raise StopError
-            found = call(*arguments, **options)
-            if step == self._stop_at:
-                raise StopError
-            return found
+            try:
+                return call(*arguments, **options)
+            finally:  # also if there was nothing to be removed
+                if step == self._stop_at:
+                    raise StopError
 
         return wrapper
 
@@ -143,7 +148,10 @@ def test_every_stop_ends_in_the_new_images(
         found = car(tmp_path / str(at), repository)
         stopped(found, monkeypatch, at, is_done=is_done)
         require_startable_or_told(found)
+        kept = {path for name, path in HEADS.items() if (found.home.root / name).exists()}
+        repository.reads.clear()
         found.update()
+        assert not kept & {path for path, start, _ in repository.reads if start == 0}, "a head that lies there"
         assert [found.slot("EPS"), found.active("BDC")] == [NEW, NEW_2]
         assert found.home.read_state() == {
             "EPS": EcuState("a", 2, ImageId.of(NEW)),
@@ -153,6 +161,31 @@ def test_every_stop_ends_in_the_new_images(
         assert left == ["slots/EPS/a", "state/active.json", "state/clock.json", "state/lock"]
     record_property(CUTS, len(tried))
     print(f"home with both kinds of ECU, {len(tried)} of {steps} stops {'after' if is_done else 'before'} a change")
+
+
+@pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.long)])
+def test_every_stop_with_torn_heads_ends_in_the_new_images(
+    tmp_path: Path,
+    repository: RepositorySimulator,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+    record_property: RecordProperty,
+) -> None:
+    """Their file system may not keep the promise of `write_atomically`: a part of them, or nothing, is there."""
+    steps = count_steps(car(tmp_path / "whole", repository), monkeypatch)
+    tried, torn = range(0, steps, step), 0
+    for at in tried:
+        found = car(tmp_path / str(at), repository)
+        stopped(found, monkeypatch, at, is_done=True)
+        for path in (found.home.root / "state").glob("*.head"):
+            torn += 1
+            path.write_bytes(path.read_bytes()[: at % 300])
+        found.update()
+        assert [found.slot("EPS"), found.active("BDC")] == [NEW, NEW_2]
+        assert not list((found.home.root / "state").glob("*.head"))
+    assert torn
+    record_property(CUTS, len(tried))
+    print(f"home with both kinds of ECU, {len(tried)} stops, {torn} torn heads")
 
 
 @pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.long)])

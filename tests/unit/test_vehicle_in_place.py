@@ -88,14 +88,15 @@ def test_more_scratch_than_the_ecu_has_is_refused_before_anything_is_written(
 
 
 def test_space_is_needed_for_the_scratch_but_not_for_a_second_image(car: Car, monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = SPARE_SPACE_BYTES + IN_PLACE.scratch_bytes
+    head_bytes = make_bundle("eps", "2", 2, OLD, NEW, profile=IN_PLACE).head_bytes
+    needed = SPARE_SPACE_BYTES + IN_PLACE.scratch_bytes + head_bytes
     monkeypatch.setattr(VehicleHome, "held_bytes", lambda *_: len(OLD))
     monkeypatch.setattr(VehicleHome, "free_bytes", lambda _: needed - 1)
     with pytest.raises(ResourceError, match=f"the update needs {needed}"):
         car.update()
     monkeypatch.setattr(VehicleHome, "free_bytes", lambda _: needed)
     found = check(car.home, car.repository, car.repository, NOW).ecus[0]
-    assert found.space_bytes == BLOCK_BYTES
+    assert found.space_bytes == BLOCK_BYTES + head_bytes
     car.update()
 
 

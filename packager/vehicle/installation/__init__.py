@@ -1,6 +1,6 @@
 """The update of a whole vehicle.
 
-- `home`, `state`, `inventory`: a vehicle's configuration and what it remembers;
-- `install`: the update from refresh to switch, over `selection`, `clearance`, `preflight`, `preparation`, `repair`, `activation`
+- `home`, `state`, `heads`, `inventory`: a vehicle's configuration and what it remembers;
+- `install`: the update from refresh to switch, over `selection`, `clearance`, `preflight`, `preparation`, `reader`, `repair`, `activation`
   and `completion`.
 """

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
+from packager.vehicle.installation.heads import KeptHeads
 from packager.vehicle.installation.home import VehicleHome
 from packager.vehicle.installation.preflight import target_slot
 from packager.vehicle.installation.selection import Offer
@@ -30,5 +31,6 @@ def activate(home: VehicleHome, offers: Sequence[Offer]) -> None:
         )
     for offer in offers:  # of all ECUs: a cut between switch and this must not leave one for ever
         home.files.remove(home.journal_name(offer.ecu))
+        KeptHeads.of(home, offer.ecu).remove()
         if not offer.ecu.profile.spare_slot:
             home.files.remove(home.scratch_name(offer.ecu))

@@ -1,7 +1,8 @@
 """The vehicle home: what the integrator configured, what lies in the slots, and which slot is active.
 
 ``vehicle.toml`` is the integrator's and never written. ``metadata/`` holds verified TUF metadata, ``slots/<ecu>/{a,b}`` the images
-(``a`` alone for an ECU without a spare slot, with ``scratch`` beside it during an update), ``state/active.json`` what `state` describes.
+(``a`` alone for an ECU without a spare slot, with ``scratch`` beside it during an update), ``state/active.json`` what `state` describes,
+``state/<ecu>.*`` journal and heads of an update under way.
 Without that file all boot slot a. What is installed is the digest of the active slot's bytes, never a claim.
 """
 

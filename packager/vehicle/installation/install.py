@@ -20,6 +20,7 @@ from packager.vehicle.errors import IncompatibleError, ResourceError, UntrustedE
 from packager.vehicle.installation.activation import activate
 from packager.vehicle.installation.clearance import Clearance
 from packager.vehicle.installation.completion import finish_begun, finish_superseded, is_newer_offered, targets_of_begun
+from packager.vehicle.installation.heads import KeptHeads
 from packager.vehicle.installation.home import Ecu, VehicleHome
 from packager.vehicle.installation.preflight import Forecast, forecast, target_slot
 from packager.vehicle.installation.preparation import EcuUpdate, OnProgress, prepare
@@ -275,6 +276,7 @@ def _check_space(home: VehicleHome, offers: list[Offer], states: Mapping[str, Ec
             held_bytes = home.held_bytes(offer.ecu, target_slot(offer.ecu, states[offer.ecu.name]))
             needed_bytes += max(0, offer.image.image.length_bytes - held_bytes)
             needed_bytes += 0 if offer.ecu.profile.spare_slot else offer.ecu.profile.scratch_bytes
+            needed_bytes += KeptHeads.of(home, offer.ecu).space_bytes(offer)
     free_bytes = home.free_bytes()
     if any(offer.bundles for offer in offers) and free_bytes < needed_bytes:
         raise ResourceError(f"{home.root}: {free_bytes} bytes free, the update needs {needed_bytes}; make room")

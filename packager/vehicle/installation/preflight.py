@@ -4,7 +4,7 @@ Where the active slot holds no image that a bundle starts from, but a known one 
 against the signed index: what does not hold will be repaired from the full bundle, if the signed byte policy allows it.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +13,7 @@ from packager.vehicle.core.missing import find_held, missing_ranges
 from packager.vehicle.core.targets import BundleTarget
 from packager.vehicle.errors import IncompatibleError
 from packager.vehicle.identity import ImageId
+from packager.vehicle.installation.heads import KeptHeads
 from packager.vehicle.installation.home import Ecu, VehicleHome
 from packager.vehicle.installation.repair import BlockRepair, find_damage
 from packager.vehicle.installation.selection import Offer, check_head
@@ -30,14 +31,14 @@ class Ways:
 
     Attributes:
         bundles: What to try, best first.
-        damaged: Blocks of the first bundle that need repair.
-        repair_bytes: What that takes of the full bundle, its head included.
+        repairs: What each block of the first bundle that needs repair takes of the full bundle.
+        repair_bytes: What they take, and the full bundle's head.
         read_bytes: Bytes of bundles that finding this out took.
         note: In words, why not the plain way; may be empty.
     """
 
     bundles: tuple[BundleTarget, ...]
-    damaged: tuple[int, ...] = ()
+    repairs: Mapping[int, int] = field(default_factory=dict)
     repair_bytes: int = 0
     read_bytes: int = 0
     note: str = ""
@@ -50,9 +51,9 @@ class Forecast:
     Attributes:
         offer: What the ECU has and what is offered.
         bundle: The bundle that would be used; None if nothing is to be done, or nothing can be.
-        bundle_bytes: Bytes of it that are still to be downloaded.
-        damaged: Blocks that need repair.
-        repair_bytes: Bytes of the full bundle for that.
+        bundle_bytes: Bytes of it that are still to be downloaded; its head is none of them if an earlier start kept it.
+        damaged: Blocks that need repair and do not lie in the slot already.
+        repair_bytes: Bytes of the full bundle for that, likewise.
         survey_bytes: Bytes of heads that are read to find out which bundle takes the fewest, where the installed image is unknown, and
             of heads that exceed the profile; an update may have up to 64 KiB behind each of these under way before it knows.
         space_bytes: Space that the update takes beyond what is taken.
@@ -95,11 +96,11 @@ def find_ways(home: VehicleHome, offer: Offer, state: EcuState, source: BundleSo
     assert image is not None  # noqa: S101 - an offer with bundles has an image
     if not offer.candidates or image.max_repair_bytes is None:
         return Ways(offer.bundles, note=offer.note)
-    counting = CountingSource(source)
+    counting, heads = CountingSource(source), KeptHeads.of(home, offer.ecu)
     best: Ways | None = None
     with FileOnDisk.open(home.root / home.slot_name(offer.ecu, state.slot)) as old:
         for bundle in offer.candidates[:MAX_SURVEYED]:
-            found = _survey(offer, bundle, old, counting, image.max_repair_bytes)
+            found = _survey(offer, bundle, old, counting, heads, image.max_repair_bytes)
             if found is not None and (best is None or _total(found) < _total(best)):
                 best = found
             if found is not None and state.installed is not None and bundle.old == state.installed.digest:
@@ -109,10 +110,10 @@ def find_ways(home: VehicleHome, offer: Offer, state: EcuState, source: BundleSo
         return Ways(offer.bundles, read_bytes=counting.read_bytes, note=note)
     if best.repair_bytes > image.max_repair_bytes:
         raise IncompatibleError(
-            f"{best.bundles[0].path}: the old image is damaged in {len(best.damaged)} blocks; repairing them takes "
+            f"{best.bundles[0].path}: the old image is damaged in {len(best.repairs)} blocks; repairing them takes "
             f"{best.repair_bytes} bytes of the full bundle, the signed policy allows {image.max_repair_bytes}"
         )
-    return Ways(best.bundles, best.damaged, best.repair_bytes, counting.read_bytes, best.note)
+    return Ways(best.bundles, best.repairs, best.repair_bytes, counting.read_bytes, best.note)
 
 
 def forecast(home: VehicleHome, offer: Offer, state: EcuState, source: BundleSource) -> Forecast:
@@ -129,21 +130,28 @@ def forecast(home: VehicleHome, offer: Offer, state: EcuState, source: BundleSou
     slot = target_slot(offer.ecu, state)
     if holds_image(home, offer.ecu, slot, offer.image.image):
         return Forecast(offer, note="lies in the slot already")
+    heads = KeptHeads.of(home, offer.ecu)
     try:
         ways = find_ways(home, offer, state, source)
-        bundle, head, refused_bytes, note = _first_fitting(offer, ways, source)
+        bundle, head, head_bytes, refused_bytes, note = _first_fitting(offer, ways, source, heads)
     except IncompatibleError as error:
         return Forecast(offer, problem=str(error))
-    damaged, repair_bytes = ways.damaged, ways.repair_bytes
-    if bundle != ways.bundles[0]:
-        damaged, repair_bytes = (), 0
+    held = _held(home, offer.ecu, slot, head)
+    repairs: Mapping[int, int] = {}
+    if bundle == ways.bundles[0] and ways.repairs:
+        there = {head.index.outcome(position)[0] for position in range(len(held)) if held[position]}
+        repairs = {block: length_bytes for block, length_bytes in ways.repairs.items() if block not in there}
+    repair_bytes = sum(repairs.values())
+    if repairs and offer.full is not None and heads.find(offer.full) is None:
+        repair_bytes += offer.full.head.length_bytes
     held_bytes = home.held_bytes(offer.ecu, slot)
     space_bytes = max(0, offer.image.image.length_bytes - held_bytes) + head.manifest.scratch_bytes
+    space_bytes += heads.space_bytes(offer)
     return Forecast(
         offer,
         bundle,
-        head.length_bytes + _missing_bytes(home, offer.ecu, slot, head),
-        damaged,
+        head_bytes + sum(end - start for start, end in missing_ranges(head.index, held)),
+        tuple(repairs),
         repair_bytes,
         ways.read_bytes + refused_bytes,
         space_bytes,
@@ -189,50 +197,58 @@ class CountingSource:
         return data
 
 
-def _survey(offer: Offer, bundle: BundleTarget, old: FileOnDisk, source: BundleSource, limit_bytes: int) -> Ways | None:
+def _survey(
+    offer: Offer, bundle: BundleTarget, old: FileOnDisk, source: BundleSource, heads: KeptHeads, limit_bytes: int
+) -> Ways | None:
     """Return how a bundle would do with the installed image; None if nothing of that is what it starts from."""
+    data = heads.find(bundle) or source.read(bundle.path, 0, bundle.head.length_bytes)
     try:
-        head = read_head(source.read(bundle.path, 0, bundle.head.length_bytes), bundle.head, offer.ecu.profile)
+        head = read_head(data, bundle.head, offer.ecu.profile)
     except IncompatibleError:
         return None
     check_head(head, bundle, offer)
     damaged, reading = find_damage(head, old)
     if len(damaged) == reading:
         return None
-    repair = BlockRepair(head, offer.full, source, offer.ecu.profile, limit_bytes)
+    repair = BlockRepair(head, offer.full, source, offer.ecu.profile, limit_bytes, heads, keeps_head=False)
+    repairs = repair.blob_bytes(damaged)
+    repair_bytes = sum(repairs.values()) + (offer.full.head.length_bytes if repairs and offer.full is not None else 0)
     assert bundle.old is not None  # noqa: S101 - candidates are deltas
     note = f"the installed image is {bundle.old.hex[:12]}, damaged in {len(damaged)} of {reading} blocks"
-    return Ways((bundle,), tuple(damaged), repair.cost_bytes(damaged), 0, note)
+    return Ways((bundle,), repairs, repair_bytes, 0, note)
 
 
 def _total(ways: Ways) -> int:
     return ways.bundles[0].length_bytes + ways.repair_bytes
 
 
-def _first_fitting(offer: Offer, ways: Ways, source: BundleSource) -> tuple[BundleTarget, Head, int, str]:
-    """Return the first bundle within the profile, its head, the bytes of heads before that are not, and in words why."""
+def _first_fitting(
+    offer: Offer, ways: Ways, source: BundleSource, heads: KeptHeads
+) -> tuple[BundleTarget, Head, int, int, str]:
+    """Return the first bundle within the profile, its head, how much of that is to be read, that of heads before, and in words why."""
     notes = []
     refused_bytes = 0
     for position, bundle in enumerate(ways.bundles):
-        data = source.read(bundle.path, 0, bundle.head.length_bytes)
+        kept = heads.find(bundle)
+        data = source.read(bundle.path, 0, bundle.head.length_bytes) if kept is None else kept
+        read_bytes = len(data) if kept is None else 0
         try:
             head = read_head(data, bundle.head, offer.ecu.profile)
         except IncompatibleError as error:
             if position + 1 == len(ways.bundles):
                 raise
             notes.append(str(error))
-            refused_bytes += len(data)
+            refused_bytes += read_bytes
             continue
         check_head(head, bundle, offer)
-        return bundle, head, refused_bytes, "; ".join(notes)
+        return bundle, head, read_bytes, refused_bytes, "; ".join(notes)
     raise AssertionError("unreachable: the last bundle returns or raises")
 
 
-def _missing_bytes(home: VehicleHome, ecu: Ecu, slot: str, head: Head) -> int:
-    """Return how many bytes of blobs are left to be downloaded: an update that was cut short goes on where it stopped."""
+def _held(home: VehicleHome, ecu: Ecu, slot: str, head: Head) -> bytearray:
+    """Return which blocks a slot holds (`find_held`): an update that was cut short goes on where it stopped."""
     path = home.root / home.slot_name(ecu, slot)
     if not path.exists():
-        return head.index.blobs_bytes
+        return bytearray(len(head.index))
     with FileOnDisk.open(path) as file:
-        held = find_held(head.manifest, head.index, file)
-    return sum(end - start for start, end in missing_ranges(head.index, held))
+        return find_held(head.manifest, head.index, file)

@@ -3,21 +3,22 @@
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 from packager.vehicle.core.applier import Applier, Progress
 from packager.vehicle.core.blocks import OldImage
 from packager.vehicle.core.head import Head, read_head
 from packager.vehicle.core.inplace import InPlaceSlot, OverwrittenImage
 from packager.vehicle.core.journal import JOURNAL_BYTES, Binding, Journal
-from packager.vehicle.core.missing import REQUEST_BYTES
 from packager.vehicle.core.targets import BundleTarget, encode_target
-from packager.vehicle.errors import CorruptError, IncompatibleError, TemporaryError
+from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.identity import Digest
+from packager.vehicle.installation.heads import KeptHeads
 from packager.vehicle.installation.home import Ecu, VehicleHome
 from packager.vehicle.installation.preflight import find_ways, holds_image, target_slot
+from packager.vehicle.installation.reader import BundleReader
 from packager.vehicle.installation.repair import BlockRepair
 from packager.vehicle.installation.selection import Offer, check_head
 from packager.vehicle.installation.state import Begun, EcuState
@@ -123,25 +124,26 @@ def prepare(
         _LOG.info("ECU %s: the new image is in the %s already", name, place)
         return EcuUpdate(offer, None, 0, clock_s() - start_s, f"was in the {place} already")
     is_resumed = home.files.length(home.journal_name(offer.ecu)) is not None
+    heads = KeptHeads.of(home, offer.ecu)
     ways = find_ways(home, offer, state, source)
     notes = [ways.note] if ways.note else []
     downloaded_bytes = ways.read_bytes
     for position, bundle in enumerate(ways.bundles):
         is_last = position + 1 == len(ways.bundles)
-        with _BundleReader(source, bundle, is_resumed=is_resumed) as reader:
+        head: Head | None = None
+        with BundleReader(source, bundle, heads.find(bundle), is_resumed=is_resumed) as reader:
             try:
-                head = read_head(reader.head(), bundle.head, offer.ecu.profile)
+                head = _verified_head(reader, bundle, offer, heads)
+                repair = _repair(offer, bundle, head, source, heads)
+                _apply(_Task(home, offer, state, bundle, workers, on_progress, cancelled), head, reader, repair)
             except (IncompatibleError, NotFoundError, CorruptError) as error:
-                is_gone = not isinstance(error, IncompatibleError)
-                if is_last or (is_gone and (state.begun is None or state.begun.bundle != bundle)):
+                is_begun = state.begun is not None and state.begun.bundle == bundle
+                if is_last or not _gives_way(error, head, reader, is_begun=is_begun):
                     raise
                 _LOG.warning("ECU %s: %s can't be used, the next bundle is tried: %s", name, bundle.path, error)
                 notes.append(str(error))
                 downloaded_bytes += reader.read_bytes
                 continue
-            check_head(head, bundle, offer)
-            repair = _repair(offer, bundle, head, source)
-            _apply(_Task(home, offer, state, bundle, workers, on_progress, cancelled), head, reader, repair)
             downloaded_bytes += reader.read_bytes
         repaired = 0
         if repair is not None and repair.blocks:
@@ -154,14 +156,33 @@ def prepare(
     raise AssertionError("unreachable: the last bundle returns or raises")
 
 
-def _repair(offer: Offer, bundle: BundleTarget, head: Head, source: BundleSource) -> BlockRepair | None:
+def _verified_head(reader: BundleReader, bundle: BundleTarget, offer: Offer, heads: KeptHeads) -> Head:
+    """Return a bundle's head, kept for the next start."""
+    data = reader.head()
+    head = read_head(data, bundle.head, offer.ecu.profile)
+    check_head(head, bundle, offer)
+    heads.keep(bundle, data)
+    return head
+
+
+def _gives_way(error: Exception, head: Head | None, reader: BundleReader, *, is_begun: bool) -> bool:
+    """Tell whether the next bundle is tried: this one exceeds the profile, or was begun in place and is no longer served as signed."""
+    if head is None:
+        return is_begun or isinstance(error, IncompatibleError)
+    return is_begun and not isinstance(error, IncompatibleError) and not reader.is_served()
+
+
+def _repair(
+    offer: Offer, bundle: BundleTarget, head: Head, source: BundleSource, heads: KeptHeads
+) -> BlockRepair | None:
     """Return what makes blocks that the old image can't; None where there is no policy, or no old image in play."""
     if bundle.old is None or offer.image is None or offer.image.max_repair_bytes is None:
         return None
-    return BlockRepair(head, offer.full, source, offer.ecu.profile, offer.image.max_repair_bytes)
+    limit_bytes = offer.image.max_repair_bytes
+    return BlockRepair(head, offer.full, source, offer.ecu.profile, limit_bytes, heads, keeps_head=True)
 
 
-def _apply(task: _Task, head: Head, reader: "_BundleReader", repair: BlockRepair | None) -> None:
+def _apply(task: _Task, head: Head, reader: BundleReader, repair: BlockRepair | None) -> None:
     home, ecu, on_progress = task.home, task.ecu, task.on_progress
     length_bytes = head.manifest.new.length_bytes
     with contextlib.ExitStack() as stack:
@@ -190,14 +211,13 @@ def _apply(task: _Task, head: Head, reader: "_BundleReader", repair: BlockRepair
                 repair=repair,
             )
         )
-        missing = reader.missing_ranges(applier)
+        missing = applier.missing_ranges()
         missing_bytes = sum(end - start for start, end in missing)
         _LOG.info(
             "ECU %s: %s, %d of %d bytes are missing", ecu.name, task.bundle.path, missing_bytes, head.bundle_bytes
         )
-        for start, end in missing:
-            for offset, chunk in reader.chunks(start, end):
-                applier.feed(chunk, offset)
+        for offset, chunk in reader.chunks_of(missing):
+            applier.feed(chunk, offset)
         applier.finish()
     if place is not None:  # a longer old image ends here
         with home.files.open(home.slot_name(ecu, task.state.slot), length_bytes) as slot:
@@ -220,81 +240,3 @@ def _open_in_place(
         old = OverwrittenImage(head, slot, scratch)
     place = InPlaceSlot(head, slot, scratch, journal, lambda: home.mark_begun(ecu, begun))
     return slot, place, old
-
-
-class _BundleReader:
-    """Reads a bundle: its head, then parts by ascending offset.
-
-    With one request where all of it is needed; of a bundle that was begun before, nothing but what is asked for.
-    """
-
-    def __init__(self, source: BundleSource, bundle: BundleTarget, *, is_resumed: bool) -> None:
-        self._source = source
-        self._bundle = bundle
-        self._is_resumed = is_resumed
-        self._stream: Generator[bytes, None, None] | None = None
-        self._rest = b""
-        self._offset = 0
-        self.read_bytes = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._stream is not None:
-            self._stream.close()
-
-    def head(self) -> bytes:
-        """Return the head.
-
-        Raises:
-            NotFoundError: There is no such bundle.
-            TemporaryError: It can't be had now.
-        """
-        length_bytes = self._bundle.head.length_bytes
-        if self._is_resumed:
-            found = self._source.read(self._bundle.path, 0, length_bytes)
-            self.read_bytes += len(found)
-            self._offset = length_bytes
-            return found
-        self._open(0, self._bundle.length_bytes)
-        return b"".join(chunk for _, chunk in self.chunks(0, length_bytes))
-
-    def missing_ranges(self, applier: Applier) -> list[tuple[int, int]]:
-        """Return what the applier needs, in one range if asking for several would cost more."""
-        ranges = applier.missing_ranges()
-        if ranges and not self._source.serves_ranges:
-            return [(ranges[0][0], ranges[-1][1])]
-        return ranges
-
-    def chunks(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-        """Yield the bytes `start` to `end`, each chunk with its offset.
-
-        Raises:
-            TemporaryError: They can't be had now.
-        """
-        if self._stream is None or start - self._offset > max(len(self._rest), REQUEST_BYTES):
-            self._open(start, end)
-        while self._offset < start:
-            self._take(start)
-        while self._offset < end:
-            yield self._offset, self._take(end)
-
-    def _open(self, start: int, end: int) -> None:
-        if self._stream is not None:
-            self._stream.close()
-        self._rest, self._offset = b"", start
-        self._stream = self._source.stream(self._bundle.path, start, end)
-
-    def _take(self, end: int) -> bytes:
-        """Return some of the next bytes, none behind `end`."""
-        assert self._stream is not None  # noqa: S101 - opened by the callers
-        chunk = self._rest
-        if not chunk:
-            chunk = next(self._stream, b"")
-            self.read_bytes += len(chunk)
-        if not chunk:
-            raise TemporaryError(f"{self._bundle.path}: ended at byte {self._offset}, expected {end}")
-        taken, self._rest = chunk[: end - self._offset], chunk[end - self._offset :]
-        self._offset += len(taken)
-        return taken

@@ -13,6 +13,7 @@ from packager.vehicle.core.index import BlockRecord
 from packager.vehicle.core.manifest import READS_OLD, Kind
 from packager.vehicle.core.targets import BundleTarget
 from packager.vehicle.errors import CorruptError, IncompatibleError
+from packager.vehicle.installation.heads import KeptHeads
 from packager.vehicle.profile import UpdateProfile
 from packager.vehicle.transport.fetch import BundleSource
 
@@ -27,16 +28,29 @@ class BlockRepair:
         profile: Limits of the ECU.
         limit_bytes: Most bytes of the full bundle, its head included, that repairs may take; the signed policy. The head is read in
             any case, to tell how many bytes it would take.
+        heads: Where the full bundle's head may lie from an earlier start; it is then not read again, but counts.
+        keeps_head: Whether a head that was read is kept there.
     """
 
     def __init__(
-        self, head: Head, full: BundleTarget | None, source: BundleSource, profile: UpdateProfile, limit_bytes: int
+        self,
+        head: Head,
+        full: BundleTarget | None,
+        source: BundleSource,
+        profile: UpdateProfile,
+        limit_bytes: int,
+        heads: KeptHeads,
+        *,
+        keeps_head: bool,
     ) -> None:
         self._head = head
         self._full = full
         self._source = source
         self._profile = profile
         self._limit_bytes = limit_bytes
+        self._heads = heads
+        self._keeps_head = keeps_head
+        self._spent_bytes = 0
         self._full_head: Head | None = None
         self._lock = threading.Lock()
         self.read_bytes = 0
@@ -56,7 +70,7 @@ class BlockRepair:
         with self._lock:
             full, head = self._open(1)
             wanted = head.index[record.block]  # a full bundle is in block order
-            needed_bytes = self.read_bytes + wanted.blob_bytes
+            needed_bytes = self._spent_bytes + wanted.blob_bytes
             if needed_bytes > self._limit_bytes:
                 raise IncompatibleError(
                     f"{full.path}: block {record.block} can't be made from the damaged old image; repair needs at least "
@@ -64,6 +78,7 @@ class BlockRepair:
                 )
             start = head.length_bytes + wanted.blob_offset
             blob = self._source.read(full.path, start, start + wanted.blob_bytes)
+            self._spent_bytes += len(blob)
             self.read_bytes += len(blob)
             output = make_block(head, wanted, blob, NoOldImage())
             if wanted.output_digest != record.output_digest:
@@ -71,8 +86,8 @@ class BlockRepair:
             self.blocks += 1
             return output
 
-    def cost_bytes(self, blocks: Iterable[int]) -> int:
-        """Return how many bytes of the full bundle repairing these blocks takes, its head included.
+    def blob_bytes(self, blocks: Iterable[int]) -> dict[int, int]:
+        """Return, by block, how many bytes of the full bundle repairing these blocks takes, besides its head.
 
         Raises:
             IncompatibleError: There is no full bundle for this ECU.
@@ -81,18 +96,20 @@ class BlockRepair:
         """
         wanted = list(blocks)
         if not wanted:
-            return 0
+            return {}
         with self._lock:
             _, head = self._open(len(wanted))
-        return head.length_bytes + sum(head.index[block].blob_bytes for block in wanted)
+        return {block: head.index[block].blob_bytes for block in wanted}
 
     def _open(self, count: int) -> tuple[BundleTarget, Head]:
         full = self._full
         if full is None:
             raise IncompatibleError(f"{count} blocks need repair, but there is no full bundle to take them from")
         if self._full_head is None:
-            data = self._source.read(full.path, 0, full.head.length_bytes)
-            self.read_bytes += len(data)
+            data = self._heads.find(full)
+            if data is None:
+                data = self._source.read(full.path, 0, full.head.length_bytes)
+                self.read_bytes += len(data)
             head = read_head(data, full.head, self._profile)
             ours, theirs = self._head.manifest, head.manifest
             if (theirs.kind, theirs.new, theirs.block_log2) != (Kind.FULL, ours.new, ours.block_log2):
@@ -100,6 +117,9 @@ class BlockRepair:
                     f"{full.path}: {theirs.kind.name} bundle to {theirs.new} in blocks of {theirs.block_bytes} bytes, "
                     f"expected a full one to {ours.new} in blocks of {ours.block_bytes}"
                 )
+            if self._keeps_head:
+                self._heads.keep_repair(full, data)
+            self._spent_bytes = head.length_bytes
             self._full_head = head
         return full, self._full_head
 
