@@ -56,6 +56,8 @@ RIVAL_LEVEL: Final = 12
 """They are made at this level first, in a tenth of the time, and at the full one only where they win at this one, or nearly:"""
 RIVAL_MARGIN: Final = 1.05
 """a long window gains more by the full level than segments do."""
+HASTY_LEVEL: Final = 7
+"""Up to this level they are looked at only where the segments are no better than that fast compression."""
 FormMaker: TypeAlias = Callable[[Place, Means], CodedBlock | None]
 _WITHOUT_SEGMENTS: Final = ("raw", "compressed+zstd", "compressed+lzma", "window+zstd")
 
@@ -274,6 +276,8 @@ def _smallest_form(place: Place, means: Means) -> CodedBlock:
     if place.pieces and shortest <= TINY_BLOB_BYTES:
         return forms[-1]
     quick = len(compress(place.output, means.coders - {Coder.LZMA}, QUICK_LEVEL)[1])
+    if place.pieces and means.level <= HASTY_LEVEL and shortest < quick:
+        return forms[-1]
     rivals = [labels_form] if not place.pieces or shortest * LABELS_PAY_FROM > quick else []
     rivals += [compressed_form, window_form] if not place.pieces or shortest * WINDOW_PAYS_FROM > quick else []
     forms += [form for form in (rival(place, means) for rival in _promising(place, means, rivals)) if form is not None]

@@ -19,7 +19,6 @@ from packager.cli.times import now
 from packager.config.profile import read_profile_file
 from packager.diff.engine import DEFAULT_EFFORT, MAX_EFFORT, MIN_EFFORT, Engine, align, level_of
 from packager.model.errors import ConfigError, ImageError
-from packager.pipeline.verify import find_signed_head
 from packager.vehicle.core.head import Head
 from packager.vehicle.core.manifest import Op
 from packager.vehicle.identity import ImageId
@@ -101,6 +100,9 @@ def apply(*, bundle: Path, old: Path | None, new: Path, repo: Path | None, root:
     loose = LooseBundle.open(bundle, ANY_PROFILE)
     authenticated = repo is not None and root is not None
     if repo is not None and root is not None:
+        # Imported here: what reads metadata and keys takes longer to import than a small bundle to make.
+        from packager.pipeline.verify import find_signed_head
+
         find_signed_head(repo, read_root_file(root), loose.head, now())
     elif not as_json:
         output.note(f"{bundle}: not authenticated; give --repo and --root to check who made it")

@@ -18,6 +18,7 @@ from packager.diff.prediction import (
     NOTHING,
     REMATCHED_BYTES,
     Mode,
+    guessed_modes,
     likely_modes,
     make_context,
     missed_in_pages,
@@ -49,6 +50,7 @@ class Effort:
         unpredicted: and for long ones where nothing is predicted by addresses.
         rounds: How often images are aligned in label space after the quick alignment there; at 0 that is kept, and nothing compared.
         adaptive: Whether residuals may be adaptive.
+        hasty: Whether the likeliest mode is taken for all pages, or none, whatever the length of the image.
     """
 
     quick: Costs
@@ -57,6 +59,7 @@ class Effort:
     unpredicted: Sequence[Costs]
     rounds: int
     adaptive: bool = False
+    hasty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +93,15 @@ def best_candidate(old: bytes, new: bytes, effort: Effort, workers: Workers) -> 
         sets = workers.rounds.submit(likely_sets, new)
         index = Index(old, workers.steps)
         first = index.segments(new, effort.quick)
-        mode, segments = _choose_mode(old, new, first, sets.result(), effort.quick, workers)
+        mode, segments = _choose_mode(old, new, first, sets.result(), effort, workers)
     follows_addresses = mode not in (CELLS, NOTHING)
     costs = effort.short
     if len(new) > REMATCHED_BYTES:
         costs = effort.long if follows_addresses else effort.unpredicted
     if not effort.rounds:
         costs = [effort.unpredicted[-1] if mode is CELLS else effort.quick]
-    keeps = not effort.rounds and (mode is NOTHING or (mode is not CELLS and len(new) <= REMATCHED_BYTES))
+    is_labelled = mode is not CELLS and len(new) <= REMATCHED_BYTES and not effort.hasty
+    keeps = not effort.rounds and (is_labelled or mode is NOTHING)
     wanted = new
     if keeps or mode is not NOTHING:
         index = None
@@ -109,7 +113,7 @@ def best_candidate(old: bytes, new: bytes, effort: Effort, workers: Workers) -> 
         for _ in range(1, effort.rounds if follows_addresses else 1):
             again, labelled_new = _in_label_space(old, new, found, mode, workers.steps)
             found = again.segments(labelled_new, each)
-        modes = (mode, NOTHING) if mode is not NOTHING else (NOTHING,)
+        modes = (mode,) if mode is NOTHING or effort.hasty else (mode, NOTHING)
         prediction = with_pages(old, new, found, modes, workers.steps)
         if not effort.rounds:  # nothing is compared
             return Measured(prediction, 0, array("I"))
@@ -123,25 +127,28 @@ def best_candidate(old: bytes, new: bytes, effort: Effort, workers: Workers) -> 
 
 
 def _choose_mode(
-    old: bytes, new: bytes, first: Sequence[Segment], sets: Sequence[InstructionSet], quick: Costs, workers: Workers
+    old: bytes, new: bytes, first: Sequence[Segment], sets: Sequence[InstructionSet], effort: Effort, workers: Workers
 ) -> tuple[Mode, Sequence[Segment]]:
     """Return the mode whose alignment has the cheapest path, and an alignment that its labels follow from.
 
     In long images that is the first alignment for all: another one in label space made a kernel no shorter, and a library by 1 %.
     """
-    modes = likely_modes(old, new, first, sets, workers.steps)
     is_long = len(new) > REMATCHED_BYTES
+    find = guessed_modes if effort.hasty else likely_modes
+    modes = find(old, new, first, sets, workers.steps)[: 1 if is_long and not effort.hasty else None]
+    aligns = not is_long and not effort.hasty
+    quick = effort.quick
 
     def align(mode: Mode) -> tuple[int, Sequence[Segment]]:
         found = first
-        if mode is not NOTHING and not is_long:
+        if mode is not NOTHING and aligns:
             index, labelled_new = _in_label_space(old, new, first, mode, workers.steps)
             found = index.segments(labelled_new, quick)
         return _path_cost(old, new, found, mode, quick, workers.steps), found
 
-    tried = [NOTHING, *modes[: 1 if is_long else LIKELY_SETS]]
+    tried = [NOTHING, *modes[:LIKELY_SETS]]
     measured = list(workers.rounds.map(align, tried))
-    if not is_long and min(cost for cost, _ in measured) > measured[0][0] * CLEAR_SHARE:
+    if aligns and min(cost for cost, _ in measured) > measured[0][0] * CLEAR_SHARE:
         rest = modes[LIKELY_SETS:]
         tried += rest
         measured += workers.rounds.map(align, rest)

@@ -64,12 +64,11 @@ def _count_calls(instruction_set: InstructionSet, start: int, data: bytes, image
             hits += 0 <= start + match.start() + 5 + int.from_bytes(match[1], "little", signed=True) < image_bytes
         return hits
     rows = [row for row in TABLES[instruction_set] if row.group in ALWAYS and row.form is not Form.PAIR]
-    for at in range(0, len(data) - 3, STEP_BYTES[instruction_set]):
-        word = int.from_bytes(data[at : at + 4], "little")
-        for row in rows:
-            if not (word ^ row.value) & row.mask:
-                hits += 0 <= target_of(row, word, start + at) < image_bytes
-                break
+    for skip in range(0, 4, STEP_BYTES[instruction_set]):
+        words = array("I", data[skip : skip + (len(data) - skip & ~3)])
+        for row in rows:  # no word is of two
+            calls = [(at, word) for at, word in enumerate(words) if not (word ^ row.value) & row.mask]
+            hits += sum(0 <= target_of(row, word, start + skip + 4 * at) < image_bytes for at, word in calls)
     return hits
 
 

@@ -95,6 +95,7 @@ def align(
         unpredicted=[replace(COARSER, chain=costs.chain), COARSEST],
         rounds=(effort >= THOROUGH_FROM) + (effort >= ROUNDS_TWICE_FROM),
         adaptive=adaptive,
+        hasty=effort == MIN_EFFORT,
     )
     with ThreadPoolExecutor(threads) as steps, ThreadPoolExecutor(threads) as rounds:
         if not predicts:

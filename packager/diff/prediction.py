@@ -3,6 +3,8 @@
 `packager.diff.candidates` aligns the images with what is found here.
 """
 
+import functools
+import operator
 from array import array
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -159,6 +161,23 @@ def likely_modes(
     return [*made, *pointers[:1]]
 
 
+def guessed_modes(
+    old: bytes, new: bytes, segments: Sequence[Segment], sets: Sequence[InstructionSet], pool: Executor
+) -> list[Mode]:
+    """Return the likeliest modes without counting what others predict; the arguments are those of `likely_modes`."""
+    sample = _sample(segments)
+    widths = ((8, Group.ABSOLUTE64), (4, Group.ABSOLUTE32))
+    bases = pool.map(lambda pair: find_base(old, new, segments, sample, pair[0]), widths)
+    # The lower halves of long pointers look like short ones.
+    found = next(((group, base) for (_, group), base in zip(widths, bases, strict=True) if base is not None), None)
+    group, base = found or (Group(0), 0)
+    modes = []
+    for instruction_set in sets[:LIKELY_SETS]:
+        groups = [each for each in _groups_of(instruction_set) if each in ALWAYS]
+        modes.append(Mode(instruction_set, functools.reduce(operator.or_, groups, group), base))
+    return modes or ([Mode(InstructionSet.NONE, group, base)] if found else [])
+
+
 def _groups_of(instruction_set: InstructionSet) -> list[Group]:
     rows = X86_PREFIXES if instruction_set is InstructionSet.X86 else TABLES[instruction_set]
     return [group for group in Group if any(row.group is group for row in rows)]
@@ -264,7 +283,9 @@ def with_pages(
     values: Values = NO_VALUES,
 ) -> Prediction:
     """Give each page the best of some modes, and leave out those that no page has."""
-    return with_chosen(old, new, segments, modes, choose_pages(old, new, segments, modes, pool, values), values)
+    is_given = len(modes) == 1
+    chosen = bytes(page_count(len(new))) if is_given else choose_pages(old, new, segments, modes, pool, values)
+    return with_chosen(old, new, segments, modes, chosen, values)
 
 
 def with_chosen(
