@@ -24,7 +24,7 @@ from packager.bundle.forms import (
     window_form,
 )
 from packager.bundle.inplace import Range, arrange, without
-from packager.bundle.predicted_forms import labels_form, predicted_form
+from packager.bundle.predicted_forms import label_pieces, labels_form, predicted_form
 from packager.bundle.writer import CodedBlock, Identity, WrittenBundle, write_bundle
 from packager.diff import zstd
 from packager.diff.engine import DEFAULT_THREADS, Alignment
@@ -194,7 +194,11 @@ def _encode(
         return _smallest_form(Place(start >> identity.block_log2, start, output, old, pieces), means)
 
     with ThreadPoolExecutor(threads) as pool:
-        blocks = list(pool.map(smallest_form, range(0, len(new), block_bytes)))
+        if len(new) <= block_bytes:
+            means = replace(means, pool=pool)
+            blocks = [smallest_form(0)]
+        else:
+            blocks = list(pool.map(smallest_form, range(0, len(new), block_bytes)))
     if identity.in_place and old is not None:
         return _encode_in_place(identity, old, new, means, segment_map, blocks)
     if (
@@ -270,36 +274,51 @@ def _smallest_form(place: Place, means: Means) -> CodedBlock:
     if cheap is not None:
         return cheap
     forms = [raw_form(place)]
+    quick_size = means.start(compress, place.output, means.coders - {Coder.LZMA}, QUICK_LEVEL)
+    labelled = label_pieces(place, means)
+
+    def segments_form(place: Place, means: Means) -> CodedBlock:
+        return delta_form(place, means) if labelled is None else predicted_form(place, means, labelled)
+
     if place.pieces:
-        forms.append(_segments_form(place, means))
+        forms.append(segments_form(place, means))
     shortest = _cost(forms[-1], place)
     if place.pieces and shortest <= TINY_BLOB_BYTES:
         return forms[-1]
-    quick = len(compress(place.output, means.coders - {Coder.LZMA}, QUICK_LEVEL)[1])
+    quick = len(quick_size()[1])
     if place.pieces and means.level <= HASTY_LEVEL and shortest < quick:
         return forms[-1]
-    rivals = [labels_form] if not place.pieces or shortest * LABELS_PAY_FROM > quick else []
+    rivals: list[FormMaker] = [labels_form] if not place.pieces or shortest * LABELS_PAY_FROM > quick else []
     rivals += [compressed_form, window_form] if not place.pieces or shortest * WINDOW_PAYS_FROM > quick else []
-    forms += [form for form in (rival(place, means) for rival in _promising(place, means, rivals)) if form is not None]
+    promising = _promising(place, means, rivals, (segments_form, shortest) if place.pieces else None)
+    forms += [form for form in (rival(place, means) for rival in promising) if form is not None]
     return min(forms, key=lambda form: _cost(form, place))
 
 
-def _segments_form(place: Place, means: Means) -> CodedBlock:
-    return predicted_form(place, means) or delta_form(place, means)
+def _promising(
+    place: Place, means: Means, rivals: Sequence[FormMaker], segments: tuple[FormMaker, int] | None
+) -> Sequence[FormMaker]:
+    """Keep the form that is shortest when all are coded quickly, unless the segments are clearly shorter.
 
-
-def _promising(place: Place, means: Means, rivals: Sequence[FormMaker]) -> Sequence[FormMaker]:
-    """Keep the form that is shortest when all are coded quickly, unless the segments are clearly shorter."""
-    if not rivals or (len(rivals) == 1 and not place.pieces) or means.level <= RIVAL_LEVEL:
+    Args:
+        place: The block.
+        means: What may be used.
+        rivals: Of the segments, if there are any.
+        segments: What codes them, and what they cost at the full level.
+    """
+    if not rivals or (len(rivals) == 1 and segments is None) or means.level <= RIVAL_LEVEL:
         return rivals
-    quick_means = replace(means, level=RIVAL_LEVEL, coders=means.coders - {Coder.LZMA})
+    alone = replace(means, level=RIVAL_LEVEL, coders=means.coders - {Coder.LZMA}, pool=None)
+    makers = [*([segments[0]] if segments is not None else []), *rivals]
+    forms = [form() for form in [means.start(maker, place, alone) for maker in makers]]
     best, best_cost = None, float(len(place.output))
-    if place.pieces:
-        best_cost = _cost(_segments_form(place, quick_means), place) * RIVAL_MARGIN
-    for rival in rivals:
-        form = rival(place, quick_means)
-        if form is not None and _cost(form, place) < best_cost:
-            best, best_cost = rival, _cost(form, place)
+    for maker, form in zip(makers, forms, strict=True):
+        cost = _cost(form, place) if form is not None else best_cost
+        if segments is not None and maker is segments[0]:
+            # Where the full level gains nothing, as with packed data, it does not help rivals, either.
+            best_cost = cost * min(max(cost / segments[1], 1) ** 2, RIVAL_MARGIN)
+        elif cost < best_cost:
+            best, best_cost = maker, cost
     return [best] if best is not None else []
 
 

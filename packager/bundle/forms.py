@@ -3,9 +3,11 @@
 Every form is made only if the ECU can decode it, and carries what the head must say of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, ParamSpec, TypeVar
 
 from packager.bundle.columns import Column, compress, encode_column
 from packager.bundle.writer import CodedBlock
@@ -21,6 +23,8 @@ MAX_KEPT_EQUAL: Final = 3
 QUICK_LEVEL: Final = 3
 TINY_BLOB_BYTES: Final = 64
 """Below this no other form is tried: nothing is left to gain."""
+Parameters = ParamSpec("Parameters")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Means:
         level: zstd level.
         prediction: What is predicted; None for nothing.
         labelled_old: The whole old image as labels, where blocks may refer to it; else empty.
+        pool: Where columns of one block are coded at once; None where blocks are.
     """
 
     coders: frozenset[Coder]
@@ -40,6 +45,15 @@ class Means:
     level: int
     prediction: Prediction | None = None
     labelled_old: bytes = b""
+    pool: Executor | None = None
+
+    def start(
+        self, code: Callable[Parameters, Made], *arguments: Parameters.args, **named: Parameters.kwargs
+    ) -> Callable[[], Made]:
+        """Start to code in the pool, and return what waits for the result; without a pool that does the work."""
+        if self.pool is not None:
+            return self.pool.submit(code, *arguments, **named).result
+        return partial(code, *arguments, **named)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,12 @@
 """The forms of a block in label space (delta coding 2): segments with sparse residuals, or labels alone."""
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
-from packager.bundle.columns import Column, compress, encode_column
+from packager.bundle.columns import MIN_COMPRESSED_BYTES, Column, compress, encode_column
 from packager.bundle.forms import QUICK_LEVEL, Means, Place, gather, nonzero
 from packager.bundle.writer import CodedBlock
 from packager.diff import lzma, matcher, zstd
@@ -24,8 +26,33 @@ from packager.vehicle.wire import encode_varint
 UNITS_LOG2: Final = (0, 1, 2)
 
 
-def predicted_form(place: Place, means: Means) -> CodedBlock | None:
-    """Return the block as labelled segments with residuals in units, and literals (delta coding 2), if anything is predicted."""
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A block in label space: what its columns are made of.
+
+    Attributes:
+        literals: Labels that no piece makes.
+        source: The old bytes of all pieces as labels, one after the other.
+        made: The block as the pieces make it.
+        wanted: The block.
+        cuts: Start and length of each piece.
+        unit_log2: Of the units of which residuals are shortest,
+        gaps: and those, as `sparse_units` makes them.
+        values: The same.
+    """
+
+    literals: bytes
+    source: bytes
+    made: bytes
+    wanted: bytes
+    cuts: "array[int]"
+    unit_log2: int
+    gaps: bytes
+    values: bytes
+
+
+def label_pieces(place: Place, means: Means) -> Labelled | None:
+    """Return the block in label space, if it has pieces and anything is predicted."""
     if means.prediction is None or place.old is None or not place.pieces:
         return None
     context = means.prediction.context
@@ -43,18 +70,23 @@ def predicted_form(place: Place, means: Means) -> CodedBlock | None:
         made[first : first + length_bytes] = source[taken : taken + length_bytes]
         at, taken = first + length_bytes, taken + length_bytes
     literals += wanted[at:]
-    literal_column, known = _literal_column(bytes(literals), bytes(source), means)
     sparse = [(log2, *sparse_units(bytes(made), bytes(wanted), cuts, 1 << log2)) for log2 in UNITS_LOG2]
-    unit_log2, gaps, values = min(sparse, key=lambda item: _quick_size(item[1], means) + _quick_size(item[2], means))
-    columns: tuple[Column, ...] = (
-        literal_column,
-        *(encode_column(column, means.coders, means.level) for column in (gaps, values)),
-    )
-    blob = bytes((unit_log2 | known,)) + b"".join(column.encoded for column in columns)
+    best = min(sparse, key=lambda item: _quick_size(item[1], means) + _quick_size(item[2], means))
+    flat = array("Q", chain.from_iterable(cuts))
+    return Labelled(bytes(literals), bytes(source), bytes(made), bytes(wanted), flat, *best)
+
+
+def predicted_form(place: Place, means: Means, labelled: Labelled) -> CodedBlock:
+    """Return the block as labelled segments with residuals in units, and literals (delta coding 2)."""
+    residuals = [
+        means.start(encode_column, each, means.coders, means.level) for each in (labelled.gaps, labelled.values)
+    ]
+    literal_column, known = _literal_column(labelled.literals, labelled.source, means)
+    columns: tuple[Column, ...] = (literal_column, *(residual() for residual in residuals))
+    blob = bytes((labelled.unit_log2 | known,)) + b"".join(column.encoded for column in columns)
     coders = frozenset(column.coder for column in columns)
     if Coder.ADAPTIVE in means.coders:
-        flat = array("Q", (number for cut in cuts for number in cut))
-        stream = kernel.write_adaptive(made, bytes(wanted), flat)
+        stream = kernel.write_adaptive(labelled.made, labelled.wanted, labelled.cuts)
         adaptive = bytes((ADAPTIVE_UNIT_LOG2 | known | ADAPTIVE,)) + literal_column.encoded + stream
         if len(adaptive) < len(blob):
             blob, columns, coders = adaptive, (literal_column,), frozenset({literal_column.coder, Coder.ADAPTIVE})
@@ -101,28 +133,33 @@ def _quick_size(data: bytes, means: Means) -> int:
 
 def _literal_column(literals: bytes, source: bytes, means: Means) -> tuple[Column, int]:
     """Code literals alone, or with labelled old bytes that the frame may refer to; return the flag that tells which, too."""
+    windows = [(LITERALS_KNOW_OLD, means.labelled_old)] if means.labelled_old else [(LITERALS_KNOW_SOURCE, source)]
+    behind = [  # started first: they take longest
+        (flag, coder, means.start(code, literals, window))
+        for flag, window in windows
+        if window and len(literals) >= MIN_COMPRESSED_BYTES
+        for coder, code in _coders_behind(means)
+    ]
     best, known = encode_column(literals, means.coders, means.level), 0
     if best.coder is Coder.RAW:
         return best, known
-    for flag, window in ((LITERALS_KNOW_SOURCE, source), (LITERALS_KNOW_OLD, means.labelled_old)):
-        if not window or (flag == LITERALS_KNOW_SOURCE and means.labelled_old):
-            continue  # the whole old image holds the source
-        for coder, coded in _behind(literals, window, means):
-            packed = encode_varint(len(literals) << 2 | coder) + encode_varint(len(coded)) + coded
-            if len(packed) < len(best.encoded):
-                window_log2 = zstd.window_log2(coded) if coder is Coder.ZSTD else 0
-                best, known = Column(packed, len(literals), coder, window_log2), flag
+    for flag, coder, started in behind:
+        coded = started()
+        if coded is None:
+            continue
+        packed = encode_varint(len(literals) << 2 | coder) + encode_varint(len(coded)) + coded
+        if len(packed) < len(best.encoded):
+            window_log2 = zstd.window_log2(coded) if coder is Coder.ZSTD else 0
+            best, known = Column(packed, len(literals), coder, window_log2), flag
     return best, known
 
 
-def _behind(literals: bytes, window: bytes, means: Means) -> Iterator[tuple[Coder, bytes]]:
-    """Yield the literals coded by all coders that may refer to old bytes."""
+def _coders_behind(means: Means) -> Iterator[tuple[Coder, Callable[[bytes, bytes], bytes | None]]]:
+    """Yield the coders that may refer to old bytes, and how they code literals that follow a window."""
     if Coder.ZSTD in means.coders:
-        yield Coder.ZSTD, zstd.compress(literals, means.level, window)
+        yield Coder.ZSTD, lambda literals, window: zstd.compress(literals, means.level, window)
     if Coder.LZMA in means.coders:
-        coded = lzma.compress_behind(literals, window)
-        if coded is not None:
-            yield Coder.LZMA, coded
+        yield Coder.LZMA, lzma.compress_behind
 
 
 def sparse_units(made: bytes, wanted: bytes, cuts: Sequence[tuple[int, int]], unit: int) -> tuple[bytes, bytes]:

@@ -22,17 +22,22 @@ def form(op: Op, length_bytes: int) -> CodedBlock:
     return CodedBlock(0, op, Coder.ZSTD, bytes(length_bytes), PLACE.output)
 
 
-@pytest.mark.parametrize(("rival_bytes", "is_made"), [(1049, True), (1050, False)])
+@pytest.mark.parametrize(
+    ("rival_bytes", "full_cost", "is_made"),
+    [(1049, 900, True), (1050, 900, False), (1001, 990, True), (1000, 1000, False), (999, 1001, True)],
+)
 def test_a_rival_that_is_nearly_as_short_when_coded_quickly_is_made(
-    rival_bytes: int, is_made: bool, monkeypatch: pytest.MonkeyPatch
+    rival_bytes: int, full_cost: int, is_made: bool
 ) -> None:
-    """The segments cost 996 bytes and 4 in the head, and a twentieth is allowed."""
-    monkeypatch.setattr(encoder, "_segments_form", lambda place, means: form(Op.DELTA, 996))
+    """The segments cost 996 bytes and 4 in the head, and a twentieth is allowed, but less where the full level gains less."""
+
+    def segments(place: Place, means: Means) -> CodedBlock:
+        return form(Op.DELTA, 996)
 
     def rival(place: Place, means: Means) -> CodedBlock:
         return form(Op.WINDOW, rival_bytes)
 
-    assert encoder._promising(PLACE, MEANS, [rival]) == ([rival] if is_made else [])
+    assert encoder._promising(PLACE, MEANS, [rival], (segments, full_cost)) == ([rival] if is_made else [])
 
 
 def test_prediction_is_kept_without_windows_where_these_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
