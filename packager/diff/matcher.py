@@ -33,7 +33,11 @@ else:
 
 MAX_IMAGE_BYTES: Final = (1 << 32) - 2
 PART_BYTES: Final = 1 << 19
-"""New images are aligned in parts of this length, the last one longer, each alone from its start on, so that threads can share the work."""
+"""New images are aligned in equal parts of this length or more, each alone from its start on, so that threads can share the work."""
+LEAST_PART_BYTES: Final = 1 << 17
+"""Short ones in two."""
+CUT_BYTES: Final = 128
+"""Parts end at multiples of this."""
 _TRIPLE: Final = struct.Struct("=QQQ")
 
 
@@ -88,7 +92,8 @@ class Index:
         """
         if self._index is None or len(new) > MAX_IMAGE_BYTES:
             return bsdiff.segments(self._old, new)
-        cuts = [*(PART_BYTES * number for number in range(max(len(new) // PART_BYTES, 1))), len(new)]
+        count = max(len(new) // PART_BYTES, min(len(new) // LEAST_PART_BYTES, 2), 1)
+        cuts = [*(len(new) * number // count & ~(CUT_BYTES - 1) for number in range(count)), len(new)]
         numbers = astuple(costs)
         parts = [
             self._pool.submit(_match.match, self._index, new, start, end, numbers) for start, end in pairwise(cuts)

@@ -4,6 +4,8 @@ import hashlib
 import json
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,19 @@ def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         return code, captured.out, captured.err
 
     return call
+
+
+def test_diff_does_not_wait_for_what_signs(tmp_path: Path) -> None:
+    """To import it takes longer than to make a small bundle."""
+    (tmp_path / "old").write_bytes(OLD)
+    (tmp_path / "new").write_bytes(NEW)
+    program = (
+        "import sys; from packager.cli import packager\n"
+        "packager(['diff', 'old', 'new', '-o', 'bundle'], standalone_mode=False)\n"
+        "assert not {'tuf', 'in_toto', 'securesystemslib', 'cryptography', 'pkcs11'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
+    assert (tmp_path / "bundle").stat().st_size < 1000
 
 
 def test_diff_and_apply(cli: Callable[..., Any]) -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from packager.bundle.encoder import Label, encode
 from packager.diff import matcher
-from packager.diff.engine import align, dump
+from packager.diff.engine import Alignment, align, dump, level_of
+from packager.diff.prediction import NOTHING
+from packager.vehicle.instructions import InstructionSet
 from packager.vehicle.profile import DEFAULT_PROFILE
 from tests.predicted_bundles import firmware
 from tests.sample_bundles import noise
@@ -43,3 +45,22 @@ def test_an_ecu_without_predictors_gets_an_alignment_of_the_images_themselves() 
     alignment = align(old, new, predicts=False)
     assert alignment.prediction is None
     assert alignment.segments
+
+
+@pytest.mark.parametrize("effort", [1, 2, 5])
+def test_every_effort_finds_what_moved(effort: int) -> None:
+    """The least effort guesses an instruction set without trying it: calls to what moved must cost nothing all the same."""
+    old, new = firmware("thumb2")
+    alignment = align(old, new, effort=effort)
+    assert alignment.prediction is not None
+    assert any(mode.instruction_set is InstructionSet.THUMB2 for mode in alignment.prediction.modes)
+    made = encode(old, new, alignment, DEFAULT_PROFILE, Label(), level_of(effort)).written.data
+    without = encode(old, new, Alignment(alignment.segments), DEFAULT_PROFILE, Label(), level_of(effort)).written.data
+    assert len(made) < len(without) * 0.9
+
+
+def test_noise_is_not_guessed_to_be_code() -> None:
+    old = noise(3, 60_000)
+    prediction = align(old, edited(old, 4), effort=1).prediction
+    assert prediction is not None
+    assert prediction.modes == (NOTHING,)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import packager.diff
 from packager.diff import bsdiff, matcher
 from packager.diff.alignment import MIN_SEGMENT_BYTES
-from packager.diff.matcher import PART_BYTES, Costs, Index
+from packager.diff.matcher import LEAST_PART_BYTES, PART_BYTES, Costs, Index
 from packager.vehicle.core.segments import Segment
 
 pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="no compiled matcher here")
@@ -222,7 +222,9 @@ def test_one_index_serves_all() -> None:
     assert found == [segments(old, new, coarse), segments(old, old, COSTS)]
 
 
-@pytest.mark.parametrize("more", [-1, 0, 1, PART_BYTES - 1])
+@pytest.mark.parametrize(
+    "more", [-1, 0, 1, PART_BYTES - 1, LEAST_PART_BYTES - 2 * PART_BYTES, 2 * LEAST_PART_BYTES + 3 - 2 * PART_BYTES]
+)
 def test_a_part_that_follows_the_old_image_goes_on_where_the_one_before_ends(more: int) -> None:
     old = noise(25, 2 * PART_BYTES + more)
     assert segments(old, old, COSTS) == [Segment(0, 0, len(old))]
