@@ -15,7 +15,7 @@ ROOT := keys/public/root.json
 COMPILED := $(wildcard packager/vehicle/*.c packager/vehicle/*.h packager/diff/*.c packager/diff/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sample-images keys release build verify cars test test-full fuzz lint types architecture format lock clean bench-delta bench-apply bench-metadata random-cases vehicle-wheel vehicle-wheel-test conformance
+.PHONY: help setup sample-images keys release build verify cars test test-full fuzz lint types architecture format lock clean bench-delta bench-apply bench-metadata bench-matcher random-cases vehicle-wheel vehicle-wheel-test conformance
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -90,6 +90,9 @@ fuzz: $(VENV)/installed-fuzz ## Fuzz the C kernel and core, and what is read aft
 
 bench-apply: $(VENV)/installed-bench ## Measure how fast bundles are applied, beside peers and the hashes alone: CORPUS=DIR ARGS=--help
 	$(BIN)/python -m tests.perf.bench_apply $(if $(CORPUS),--corpus $(CORPUS)) --json $(OUT)/bench-apply.json $(ARGS)
+
+bench-matcher: setup ## Measure the matcher's memory and time for images of 1 to 64 MiB: ARGS=--help
+	$(BIN)/python -m tests.perf.bench_matcher --json $(OUT)/bench-matcher.json $(ARGS)
 
 bench-metadata: setup ## Measure a repository of many releases: seconds to publish and verify, bytes that a car reads: ARGS=--help
 	$(BIN)/python -m tests.perf.bench_metadata --json $(OUT)/bench-metadata.json $(ARGS)

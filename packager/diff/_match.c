@@ -4,7 +4,8 @@
  * changes of diagonal have costs; the cheapest path through the few diagonals that seeds suggest is found by dynamic programming (Viterbi),
  * so that a good alignment goes on through changed bytes. Seeds are hashes of 8 and of 24 bytes of the old image.
  *
- * Memory: 8 to 12 bytes per byte of the old image (tables are powers of two), 8 at 64 MiB; beyond, seeds are taken further apart. Paths are settled every `SETTLE` bytes.
+ * Memory: tables of 7.6 bytes per byte of an old image of up to 64 MiB; beyond, seeds are taken further apart, and tables stay below 512 MiB. Paths
+ * that lead nowhere are given back, and the others are settled every `SETTLE` bytes.
  *
  * One index of an old image serves any number of walks, at the same time, too: with other costs, or through other parts of the new image.
  * What threads do is up to the caller: its two tables can be filled at once, and parts be walked at once; the interpreter is left to others.
@@ -25,7 +26,7 @@
 #include <string.h>
 
 enum {
-    INTERFACE = 2, /* of the functions below; as matcher.py says, and to be changed with it */
+    INTERFACE = 3, /* of the functions below; as matcher.py says, and to be changed with it */
     SEED = 8,
     LONG_SEED = 24,
     ACTIVE = 14,        /* diagonals followed at once, among them none */
@@ -39,11 +40,19 @@ enum {
     PATIENCE = 512,     /* bytes without a seed after which steps grow */
     POLISH = 64,        /* how far a border between segments is moved */
     BATCH = 32,         /* places that are indexed together, so that their waits for memory overlap */
-    AHEAD = 12,         /* so many bytes ahead seeds are fetched */
+    LANES = 8,          /* seeds that are looked up together, for the same reason */
     SETTLE = 1 << 20,
-    MAX_INDEXED = 64 << 20
+    COLLECT = 1 << 11,  /* nodes that may be superfluous, besides as many as are not */
+    HEADS_SHARE = 3,    /* entries of the table of short seeds, in tenths of the places, */
+    LONG_SHARE = 6,     /* and of that of long ones */
+    LEAST_ENTRIES = 64,
+    MAPPED_FROM = 4 << 20, /* bytes of tables that are given back to the system at once */
+    ALIGNED = 4,        /* bytes; instructions and what they lead to stand at multiples of it, or of half */
+    NUMBER_BITS = 26,   /* of an entry; the others are the tag */
+    MAX_INDEXED = 1 << NUMBER_BITS
 };
 #define NOWHERE 0xFFFFFFFFu
+#define NUMBER_MASK (((uint32_t)1 << NUMBER_BITS) - 1)
 #define NO_DIAGONAL INT64_MAX
 #define MULTIPLIER 0x9E3779B97F4A7C15u
 #if defined(__GNUC__)
@@ -73,26 +82,34 @@ struct segment {
     uint64_t new_offset, old_offset, length;
 };
 
+/* Old places where a seed of the new image occurs. */
+struct finding {
+    uint32_t at, places[CANDIDATES + 2];
+    int count;
+};
+
 /* Where seeds stand in the old image. */
 struct index {
     Py_buffer old;
-    uint32_t stride, places;
-    int bits, filled;
+    uint32_t stride, places, head_count, long_head_count;
+    int filled;
+    size_t table_bytes;
     uint32_t *heads, *long_heads, *previous;
 };
 
 struct matcher {
     const uint8_t *old, *new;
-    uint32_t old_bytes, new_bytes, stride, misses, next_look;
-    int bits, count;
+    uint32_t old_bytes, new_bytes, stride, head_count, long_head_count, misses, next_look;
+    int count;
     struct costs costs;
     const uint32_t *heads, *long_heads, *previous;
     int left_last; /* the newest node leaves all diagonals, and no path goes on from it yet */
     struct node *nodes;
-    size_t node_count, node_room;
+    size_t node_count, node_room, collect_at;
     struct segment *segments;
     size_t segment_count, segment_room;
     struct active active[ACTIVE];
+    struct finding findings[LANES]; /* of the place that was looked up last, and of some that may be next */
 };
 
 static uint64_t load64(const uint8_t *from)
@@ -103,14 +120,26 @@ static uint64_t load64(const uint8_t *from)
     return value;
 }
 
-static uint32_t hash(int bits, uint64_t value)
+static uint64_t hash_short(uint64_t value)
 {
-    return (uint32_t)((value * MULTIPLIER) >> (64 - bits));
+    return value * MULTIPLIER;
 }
 
-static uint64_t mix_long(const uint8_t *from)
+static uint64_t hash_long(const uint8_t *from)
 {
-    return (load64(from) * MULTIPLIER) ^ (load64(from + 8) * 0xC2B2AE3D27D4EB4Fu) ^ (load64(from + 16) * 0x165667B19E3779F9u);
+    return ((load64(from) * MULTIPLIER) ^ (load64(from + 8) * 0xC2B2AE3D27D4EB4Fu) ^ (load64(from + 16) * 0x165667B19E3779F9u)) * MULTIPLIER;
+}
+
+/* Return which of `count` entries of a table a hash has; tables need no power of two, so that they fit the memory exactly. */
+static uint32_t entry_of(uint64_t hash, uint32_t count)
+{
+    return (uint32_t)(((hash >> 32) * count) >> 32);
+}
+
+/* Return the bits of a hash that stand above a place's number: where they differ, the place itself need not be looked at. */
+static uint32_t tag_of(uint64_t hash)
+{
+    return (uint32_t)hash & ~NUMBER_MASK;
 }
 
 static int is_run(uint64_t value)
@@ -166,136 +195,212 @@ static int add_segment(struct matcher *matcher, uint64_t new_offset, uint64_t ol
     return 0;
 }
 
-/* Allocate a table that is read all over: on large pages, where the system has them, it is found in half the time. */
-static uint32_t *make_table(size_t count)
+/* Allocate tables that are read all over: on large pages, where the system has them, they are read in half the time. */
+static void *allocate_tables(size_t bytes)
 {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    size_t bytes = count * sizeof(uint32_t), page = (size_t)2 << 20;
-    void *table = NULL;
+#if defined(__linux__)
+    if (bytes >= MAPPED_FROM) {
+        void *tables = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (bytes >= 2 * page) {
-        if (posix_memalign(&table, page, bytes) != 0) {
+        if (tables == MAP_FAILED) {
             return NULL;
         }
-        (void)madvise(table, bytes, MADV_HUGEPAGE);
-        return table;
+#if defined(MADV_HUGEPAGE)
+        (void)madvise(tables, bytes, MADV_HUGEPAGE);
+#endif
+        return tables;
     }
 #endif
-    return malloc(count * sizeof(uint32_t));
+    return malloc(bytes);
+}
+
+static void free_tables(void *tables, size_t bytes)
+{
+#if defined(__linux__)
+    if (bytes >= MAPPED_FROM && tables != NULL) {
+        (void)munmap(tables, bytes);
+        return;
+    }
+#endif
+    (void)bytes;
+    free(tables);
+}
+
+/* Set how large the tables are: never more than 7.6 bytes per byte of the old image, but for a constant. */
+static void size_tables(struct index *index, uint32_t old_bytes)
+{
+    index->stride = 1 + old_bytes / MAX_INDEXED;
+    index->places = old_bytes / index->stride;
+    index->head_count = index->places / 10 * HEADS_SHARE + LEAST_ENTRIES;
+    index->long_head_count = index->places / 10 * LONG_SHARE + LEAST_ENTRIES;
+    index->table_bytes = sizeof(uint32_t) * ((size_t)index->places + index->head_count + index->long_head_count);
 }
 
 static int make_tables(struct index *index)
 {
-    uint32_t old_bytes = (uint32_t)index->old.len;
-
-    index->stride = 1 + old_bytes / MAX_INDEXED;
-    index->places = old_bytes / index->stride + 1;
-    index->bits = 8;
-    while (index->bits < 30 && ((uint32_t)2 << index->bits) < index->places) {
-        index->bits++;
+    size_tables(index, (uint32_t)index->old.len);
+    index->heads = allocate_tables(index->table_bytes);
+    if (index->heads == NULL) {
+        return -1;
     }
-    index->heads = make_table((size_t)1 << index->bits);
-    index->long_heads = make_table((size_t)1 << index->bits);
-    index->previous = make_table(index->places);
-    return index->heads == NULL || index->long_heads == NULL || index->previous == NULL ? -1 : 0;
+    index->long_heads = index->heads + index->head_count;
+    index->previous = index->long_heads + index->long_head_count;
+    return 0;
 }
 
 /* Both tables are filled from the end of the image, so that the first place of a seed is found first: from it a diagonal through periodic
- * data lasts longest. */
+ * data lasts longest. An entry is the number of a place with the tag of its seed. */
 static void fill_heads(struct index *index)
 {
     const uint8_t *old = index->old.buf;
-    uint32_t old_bytes = (uint32_t)index->old.len, at;
+    uint32_t old_bytes = (uint32_t)index->old.len, number;
 
-    memset(index->heads, 0xFF, sizeof(uint32_t) << index->bits);
-    for (at = index->places * index->stride; at > 0;) {
-        uint32_t *heads[BATCH], start = at;
-        int count, number;
+    memset(index->heads, 0xFF, sizeof(uint32_t) * index->head_count);
+    for (number = index->places; number > 0;) {
+        uint32_t *heads[BATCH], entries[BATCH];
+        int count, done;
 
-        for (count = 0; count < BATCH && at > 0; count++) {
-            uint64_t value;
+        for (count = 0; count < BATCH && number > 0; count++) {
+            uint32_t at = --number * index->stride;
+            uint64_t value, hash;
 
-            at -= index->stride;
             heads[count] = NULL;
+            entries[count] = number;
             if ((uint64_t)at + SEED > old_bytes) {
                 continue;
             }
             value = load64(old + at);
             if (!is_run(value) || at % RUN_STRIDE == 0) {
-                heads[count] = &index->heads[hash(index->bits, value)];
+                hash = hash_short(value);
+                heads[count] = &index->heads[entry_of(hash, index->head_count)];
+                entries[count] |= tag_of(hash);
                 FETCH(heads[count]);
             }
         }
-        for (number = 0; number < count; number++) {
-            uint32_t place = start - (uint32_t)(number + 1) * index->stride;
+        for (done = 0; done < count; done++) {
+            uint32_t *previous = &index->previous[entries[done] & NUMBER_MASK];
 
-            index->previous[place / index->stride] = NOWHERE;
-            if (heads[number] != NULL) {
-                index->previous[place / index->stride] = *heads[number];
-                *heads[number] = place;
+            *previous = NOWHERE;
+            if (heads[done] != NULL) {
+                *previous = *heads[done];
+                *heads[done] = entries[done];
             }
         }
     }
+}
+
+/* Return by how much a place of a long seed is preferred to others with the same entry: most of what is looked for stands at instructions. */
+static uint32_t rank(uint32_t number)
+{
+    number |= ALIGNED;
+    return number & (0 - number);
 }
 
 static void fill_long_heads(struct index *index)
 {
     const uint8_t *old = index->old.buf;
-    uint32_t old_bytes = (uint32_t)index->old.len, at;
+    uint32_t old_bytes = (uint32_t)index->old.len, number;
 
-    memset(index->long_heads, 0xFF, sizeof(uint32_t) << index->bits);
-    for (at = index->places * index->stride; at > 0;) {
-        uint32_t *heads[BATCH], start = at;
-        int count, number;
+    memset(index->long_heads, 0xFF, sizeof(uint32_t) * index->long_head_count);
+    for (number = index->places; number > 0;) {
+        uint32_t *heads[BATCH], entries[BATCH];
+        int count, done;
 
-        for (count = 0; count < BATCH && at > 0; count++) {
-            at -= index->stride;
-            heads[count] = NULL;
+        for (count = 0; count < BATCH && number > 0;) {
+            uint32_t at = --number * index->stride;
+
             if ((uint64_t)at + LONG_SEED <= old_bytes) {
-                heads[count] = &index->long_heads[hash(index->bits, mix_long(old + at))];
-                FETCH(heads[count]);
+                uint64_t hash = hash_long(old + at);
+
+                heads[count] = &index->long_heads[entry_of(hash, index->long_head_count)];
+                entries[count] = tag_of(hash) | number;
+                FETCH(heads[count++]);
             }
         }
-        for (number = 0; number < count; number++) {
-            if (heads[number] != NULL) {
-                *heads[number] = start - (uint32_t)(number + 1) * index->stride;
+        for (done = 0; done < count; done++) {
+            if (*heads[done] == NOWHERE || rank(entries[done]) >= rank(*heads[done])) {
+                *heads[done] = entries[done];
             }
         }
     }
 }
 
-static void fetch_seed(const struct matcher *matcher, uint32_t at)
+static void add_place(const struct matcher *matcher, struct finding *finding, uint32_t entry, size_t bytes)
 {
-    if ((uint64_t)at + LONG_SEED <= matcher->new_bytes) {
-        FETCH(&matcher->heads[hash(matcher->bits, load64(matcher->new + at))]);
-        FETCH(&matcher->long_heads[hash(matcher->bits, mix_long(matcher->new + at))]);
+    uint32_t place = (entry & NUMBER_MASK) * matcher->stride;
+
+    if (memcmp(matcher->old + place, matcher->new + finding->at, bytes) == 0) {
+        finding->places[finding->count++] = place;
     }
 }
 
-/* Collect old places where the seed at `at` occurs; the one with the long seed comes first. */
-static int find_seeds(const struct matcher *matcher, uint32_t at, uint32_t *found)
+/* Collect old places where the seed at `at` occurs; the one with the long seed comes first. The seeds at some multiples of `interval` behind
+ * it are looked up in step with it, because nearly all time is waits for memory, which then overlap. */
+static void look_up(struct matcher *matcher, uint32_t at, uint32_t interval)
 {
-    uint64_t value = load64(matcher->new + at);
-    unsigned int tries = matcher->costs.chain;
-    uint32_t place;
-    int count = 0;
+    const uint32_t *long_entries[LANES];
+    uint32_t entries[LANES], tags[LANES], long_tags[LANES];
+    unsigned int tries;
+    int lane, lanes;
 
-    if ((uint64_t)at + SEED <= matcher->old_bytes && load64(matcher->old + at) == value) {
-        found[count++] = at; /* the same place: fill and tables that did not move */
-    }
-    if ((uint64_t)at + LONG_SEED <= matcher->new_bytes) {
-        place = matcher->long_heads[hash(matcher->bits, mix_long(matcher->new + at))];
-        if (place != NOWHERE && memcmp(matcher->old + place, matcher->new + at, LONG_SEED) == 0) {
-            found[count++] = place;
+    for (lanes = 0; lanes < LANES && (uint64_t)at + SEED <= matcher->new_bytes; lanes++, at += interval) {
+        struct finding *finding = &matcher->findings[lanes];
+        const uint8_t *new = matcher->new + at;
+        uint64_t hash = hash_short(load64(new));
+
+        finding->at = at;
+        finding->count = 0;
+        tags[lanes] = tag_of(hash);
+        entries[lanes] = entry_of(hash, matcher->head_count);
+        FETCH(&matcher->heads[entries[lanes]]);
+        long_entries[lanes] = NULL;
+        if ((uint64_t)at + LONG_SEED <= matcher->new_bytes) {
+            hash = hash_long(new);
+            long_tags[lanes] = tag_of(hash);
+            long_entries[lanes] = &matcher->long_heads[entry_of(hash, matcher->long_head_count)];
+            FETCH(long_entries[lanes]);
+        }
+        if ((uint64_t)at + SEED <= matcher->old_bytes && memcmp(matcher->old + at, new, SEED) == 0) {
+            finding->places[finding->count++] = at; /* the same place: fill and tables that did not move */
         }
     }
-    for (place = matcher->heads[hash(matcher->bits, value)]; place != NOWHERE && tries > 0 && count < CANDIDATES; tries--) {
-        if (load64(matcher->old + place) == value) {
-            found[count++] = place;
+    for (lane = 0; lane < lanes; lane++) {
+        entries[lane] = matcher->heads[entries[lane]];
+        if (long_entries[lane] != NULL && *long_entries[lane] != NOWHERE && (*long_entries[lane] & ~NUMBER_MASK) == long_tags[lane]) {
+            add_place(matcher, &matcher->findings[lane], *long_entries[lane], LONG_SEED);
         }
-        place = matcher->previous[place / matcher->stride];
     }
-    return count;
+    for (tries = matcher->costs.chain; tries > 0; tries--) {
+        int live = 0;
+
+        for (lane = 0; lane < lanes; lane++) {
+            uint32_t entry = entries[lane];
+
+            if (entry != NOWHERE && matcher->findings[lane].count < CANDIDATES) {
+                entries[lane] = matcher->previous[entry & NUMBER_MASK];
+                live = 1;
+                if ((entry & ~NUMBER_MASK) == tags[lane]) {
+                    add_place(matcher, &matcher->findings[lane], entry, SEED);
+                }
+            }
+        }
+        if (!live) {
+            break;
+        }
+    }
+}
+
+static const struct finding *find_seeds(struct matcher *matcher, uint32_t at, uint32_t interval)
+{
+    int lane;
+
+    for (lane = 0; lane < LANES; lane++) {
+        if (matcher->findings[lane].at == at) {
+            return &matcher->findings[lane];
+        }
+    }
+    look_up(matcher, at, interval);
+    return matcher->findings;
 }
 
 static uint32_t equal_bytes(const struct matcher *matcher, int64_t old_at, uint32_t new_at)
@@ -336,14 +441,15 @@ static int choose_slot(struct matcher *matcher, int best, uint32_t cost, int64_t
 }
 
 /* Let the seeds at `at` open diagonals. */
-static int enter_seeds(struct matcher *matcher, int best, uint32_t at)
+static int enter_seeds(struct matcher *matcher, int best, uint32_t at, uint32_t interval)
 {
-    uint32_t found[CANDIDATES + 2], cost = matcher->active[best].cost + matcher->costs.change;
+    const struct finding *found = find_seeds(matcher, at, interval);
+    uint32_t cost = matcher->active[best].cost + matcher->costs.change;
     int32_t parent = matcher->active[best].node;
-    int count = find_seeds(matcher, at, found), index, slot;
+    int index, slot;
 
-    for (index = 0; index < count; index++) {
-        int64_t diagonal = (int64_t)found[index] - at;
+    for (index = 0; index < found->count; index++) {
+        int64_t diagonal = (int64_t)found->places[index] - at;
 
         for (slot = 1; slot < matcher->count && matcher->active[slot].diagonal != diagonal; slot++) {
         }
@@ -352,7 +458,7 @@ static int enter_seeds(struct matcher *matcher, int best, uint32_t at)
                 continue;
             }
         } else {
-            slot = choose_slot(matcher, best, cost, found[index], at);
+            slot = choose_slot(matcher, best, cost, found->places[index], at);
             if (slot < 0) {
                 continue;
             }
@@ -366,7 +472,7 @@ static int enter_seeds(struct matcher *matcher, int best, uint32_t at)
             return -1;
         }
     }
-    if (count > 0) {
+    if (found->count > 0) {
         matcher->misses = 0;
     } else if (++matcher->misses > PATIENCE && best == 0) {
         matcher->next_look = at + 1 + (matcher->misses / PATIENCE);
@@ -521,14 +627,53 @@ static int skip_equal(struct matcher *matcher, int best, uint32_t *place)
     return 0;
 }
 
+/* Give back the nodes that no path goes through any more: of all that were made, a tenth and less are left. */
+static int collect_nodes(struct matcher *matcher)
+{
+    int32_t *moved = calloc(matcher->node_count, sizeof *moved), node, kept = 0;
+    int slot;
+
+    if (moved == NULL) {
+        return -1;
+    }
+    for (slot = 0; slot < matcher->count; slot++) {
+        for (node = matcher->active[slot].node; node >= 0 && !moved[node]; node = matcher->nodes[node].parent) {
+            moved[node] = 1;
+        }
+    }
+    for (node = 0; node < (int32_t)matcher->node_count; node++) {
+        if (moved[node]) {
+            matcher->nodes[kept] = matcher->nodes[node];
+            moved[node] = kept++;
+        }
+    }
+    for (node = 0; node < kept; node++) {
+        int32_t *parent = &matcher->nodes[node].parent;
+
+        *parent = *parent < 0 ? -1 : moved[*parent];
+    }
+    for (slot = 0; slot < matcher->count; slot++) {
+        matcher->active[slot].node = moved[matcher->active[slot].node];
+    }
+    free(moved);
+    matcher->node_count = (size_t)kept;
+    matcher->collect_at = 2 * (size_t)kept + COLLECT;
+    return 0;
+}
+
 /* Walk through the new image from byte `at` to before byte `end`, which is a multiple of `RARELY` or the end of the image. */
 static int walk(struct matcher *matcher, uint32_t at, uint32_t end)
 {
     uint32_t sparse = matcher->costs.sparse;
+    int lane;
 
     matcher->active[0].diagonal = NO_DIAGONAL;
     matcher->active[0].node = add_node(matcher, NO_DIAGONAL, at, -1);
     matcher->count = 1;
+    matcher->collect_at = COLLECT;
+    for (lane = 0; lane < LANES; lane++) {
+        matcher->findings[lane].at = NOWHERE;
+    }
     if (matcher->active[0].node < 0) {
         return -1;
     }
@@ -537,14 +682,14 @@ static int walk(struct matcher *matcher, uint32_t at, uint32_t end)
         struct active *active = matcher->active;
         uint32_t interval = best == 0 ? sparse : active[best].run < GOOD_RUN ? OFTEN * sparse : RARELY, next = at;
 
+        if (matcher->node_count >= matcher->collect_at && collect_nodes(matcher) < 0) {
+            return -1;
+        }
         if (active[0].cost > active[best].cost + matcher->costs.leave && leave(matcher, best, at) < 0) {
             return -1;
         }
-        if (interval < RARELY) {
-            fetch_seed(matcher, at + AHEAD);
-        }
         if (at % interval == 0 && at >= matcher->next_look && (uint64_t)at + SEED <= matcher->new_bytes
-            && enter_seeds(matcher, best, at) < 0) {
+            && enter_seeds(matcher, best, at, interval) < 0) {
             return -1;
         }
         if (interval == RARELY && skip_equal(matcher, best, &next) < 0) {
@@ -644,9 +789,7 @@ static void free_index(PyObject *capsule)
     struct index *index = PyCapsule_GetPointer(capsule, INDEX_NAME);
 
     if (index != NULL) {
-        free(index->heads);
-        free(index->long_heads);
-        free(index->previous);
+        free_tables(index->heads, index->table_bytes);
         PyBuffer_Release(&index->old);
         free(index);
     }
@@ -680,6 +823,19 @@ static PyObject *make_index(PyObject *module, PyObject *arguments)
     }
     Py_DECREF(capsule);
     return NULL;
+}
+
+static PyObject *index_bytes(PyObject *module, PyObject *arguments)
+{
+    struct index index;
+    unsigned int old_bytes;
+
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "I:index_bytes", &old_bytes)) {
+        return NULL;
+    }
+    size_tables(&index, old_bytes);
+    return PyLong_FromSize_t(index.table_bytes);
 }
 
 static PyObject *fill(PyObject *module, PyObject *arguments)
@@ -734,7 +890,8 @@ static int prepare(struct matcher *matcher, PyObject *capsule, const Py_buffer *
     matcher->new_bytes = (uint32_t)new->len;
     matcher->costs = *costs;
     matcher->stride = index->stride;
-    matcher->bits = index->bits;
+    matcher->head_count = index->head_count;
+    matcher->long_head_count = index->long_head_count;
     matcher->heads = index->heads;
     matcher->long_heads = index->long_heads;
     matcher->previous = index->previous;
@@ -941,6 +1098,8 @@ PyDoc_STRVAR(sparse_units_doc, "sparse_units(made, wanted, cuts, unit, /)\n--\n\
 
 PyDoc_STRVAR(make_index_doc, "make_index(old, /)\n--\n\nReturn an empty index of an old image.");
 
+PyDoc_STRVAR(index_bytes_doc, "index_bytes(old_bytes, /)\n--\n\nReturn how many bytes the tables of an image of this length take.");
+
 PyDoc_STRVAR(fill_doc, "fill(index, is_long, /)\n--\n\nFill the index's table of short or of long seeds; both may be filled at once.");
 
 PyDoc_STRVAR(match_doc, "match(index, new, first, end, costs, /)\n--\n\n"
@@ -952,6 +1111,7 @@ PyDoc_STRVAR(finish_doc, "finish(index, new, segments, costs, /)\n--\n\n"
 
 static PyMethodDef methods[] = {
     {"make_index", make_index, METH_VARARGS, make_index_doc},
+    {"index_bytes", index_bytes, METH_VARARGS, index_bytes_doc},
     {"fill", fill, METH_VARARGS, fill_doc},
     {"match", match, METH_VARARGS, match_doc},
     {"finish", finish, METH_VARARGS, finish_doc},

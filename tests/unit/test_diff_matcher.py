@@ -16,6 +16,7 @@ from packager.diff import bsdiff, matcher
 from packager.diff.alignment import MIN_SEGMENT_BYTES
 from packager.diff.matcher import LEAST_PART_BYTES, PART_BYTES, Costs, Index
 from packager.vehicle.core.segments import Segment
+from tests.perf.matcher_costs import can_measure, measure
 
 pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="no compiled matcher here")
 COSTS = Costs()
@@ -255,3 +256,34 @@ def test_segments_that_leave_the_images_are_refused(triple: tuple[int, int, int]
     raw = b"".join(number.to_bytes(8, sys.byteorder) for number in triple)
     with pytest.raises(ValueError, match="within both images"):
         packager.diff._match.finish(index, bytes(100), raw, (12, 7, 56, 8, 16, 1))
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("old_bytes", [n * MIB + more for n in (1, 2, 3, 5, 8, 13, 16, 33, 64) for more in (-1, 0, 1)])
+def test_tables_take_at_most_eight_bytes_per_byte_of_the_old_image(old_bytes: int) -> None:
+    taken = packager.diff._match.index_bytes(old_bytes)
+    assert taken <= 7.6 * old_bytes + 512
+    if old_bytes < 64 * MIB:
+        assert taken > 7.5 * old_bytes
+
+
+@pytest.mark.parametrize("old_bytes", [64 * MIB, 200 * MIB + 1, 1 << 30, (1 << 32) - 2])
+def test_tables_of_longer_images_take_no_more(old_bytes: int) -> None:
+    assert 3.7 * 64 * MIB < packager.diff._match.index_bytes(old_bytes) < 512 * MIB
+
+
+@pytest.mark.skipif(not can_measure(), reason="the system does not say what a process needed at its peak")
+@pytest.mark.parametrize(("mib", "threads"), [(1, 1), (1, 2), (3, 2)])
+def test_memory_at_its_peak_is_below_eight_bytes_per_byte_of_the_old_image(mib: int, threads: int) -> None:
+    costs = measure(mib, threads)
+    assert costs.segments > 300 * mib
+    assert 7 * costs.old_bytes < costs.peak_bytes < 8 * costs.old_bytes
+
+
+def test_places_beyond_the_densely_indexed_ones_are_found() -> None:
+    """From 64 MiB on only some places have an entry."""
+    code = noise(26, 5000)
+    old = bytes(64 * MIB) + code
+    assert segments(old, noise(27, 100) + code, COSTS) == [Segment(100, 64 * MIB, 5000)]
