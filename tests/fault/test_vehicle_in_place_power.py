@@ -300,6 +300,25 @@ def test_a_worn_block_after_the_intent_is_not_made_from_bytes_that_are_gone() ->
     assert machine.repair() == [last]
 
 
+def test_before_a_block_is_overwritten_it_lies_in_the_scratch_and_the_journal_says_so() -> None:
+    """Both on the medium: what was put aside is not copied again from a slot that a cut left between two images."""
+    machine = Machine(swapped())
+    blocks = [machine.head.index[position].block for position in range(len(machine.head.index))]
+    seen: list[int] = []
+
+    def look(offset: int) -> None:
+        entry = Journal(MemoryFile(JOURNAL_BYTES, content=bytes(machine.journal.synced)), BINDING).entry
+        assert entry.intent is not None
+        assert blocks[entry.intent] == offset // BLOCK
+        new = machine.sample.new[offset : offset + BLOCK]
+        assert machine.scratch.synced[: len(new)] == new
+        seen.append(entry.intent)
+
+    machine.slot.on_write = look
+    machine.update(Power())
+    assert seen == list(range(len(blocks)))
+
+
 def test_a_damaged_spill_costs_the_blocks_that_read_it_and_no_other() -> None:
     """What was put aside is never copied again once the slot has changed: the copy would be of other bytes."""
     sample = swapped()
