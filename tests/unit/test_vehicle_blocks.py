@@ -18,6 +18,7 @@ from packager.vehicle.core.segments import Segment, SegmentMap
 from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceError
 from packager.vehicle.profile import Coder
 from tests.faulty_storage import MemoryFile
+from tests.predicted_bundles import predicted_samples
 from tests.sample_bundles import (
     BLOCK,
     COPY,
@@ -27,6 +28,7 @@ from tests.sample_bundles import (
     delta_one_block,
     make,
     noise,
+    samples,
     window_one_block,
 )
 
@@ -50,6 +52,34 @@ def test_every_operation_makes_its_block(position: int) -> None:
     start, end = HEAD.manifest.block_range(record.block)
     made = make_block(HEAD, record, blob_of(MIXED, record), OLD)
     assert made == MIXED.new[start:end]
+
+
+@pytest.mark.parametrize("sample", [*samples(), *predicted_samples()], ids=lambda sample: sample.name)
+def test_no_decoder_is_reached_for_any_flipped_byte_of_any_blob(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every byte in turn, of every operation and coder; nor is the old image read."""
+
+    def reached(*_: object) -> None:
+        raise AssertionError("reached for a blob that nobody signed")
+
+    monkeypatch.setattr(blocks, "_decode", reached)
+    monkeypatch.setattr(blocks, "_read_source", reached)
+    head, workspace = sample.head, blocks.Workspace()
+    for position in range(len(head.index)):
+        record = head.index[position]
+        blob = bytearray(blob_of(sample, record))
+        for at in range(len(blob)):
+            blob[at] ^= 1 << at % 8
+            try:
+                make_block(head, record, blob, blocks.NoOldImage(), workspace)
+            except CorruptError as error:
+                assert "is not the signed one" in str(error)  # noqa: PT017 - pytest.raises takes longer than the hash
+            else:
+                pytest.fail(f"byte {at} of block {record.block} was taken")
+            blob[at] ^= 1 << at % 8
+        with pytest.raises(AssertionError, match="nobody signed"):
+            make_block(head, record, blob, blocks.NoOldImage(), workspace)
 
 
 def test_the_order_of_checks(monkeypatch: pytest.MonkeyPatch) -> None:
