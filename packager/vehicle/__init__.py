@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from packager.vehicle.core.applier import Applier, Progress
     from packager.vehicle.core.head import SignedHead, read_head
+    from packager.vehicle.core.journal import Binding, Journal
     from packager.vehicle.core.pull import apply_stream
     from packager.vehicle.identity import Digest
     from packager.vehicle.installation.home import open_home
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Applier",
+    "Binding",
     "Digest",
     "FileOnDisk",
     "HttpFetcher",
+    "Journal",
     "Progress",
     "SignedHead",
     "UpdateProfile",
@@ -52,9 +55,11 @@ __all__ = [
 
 _MODULES: Final = {
     "Applier": "core.applier",
+    "Binding": "core.journal",
     "Digest": "identity",
     "FileOnDisk": "storage",
     "HttpFetcher": "transport.fetch",
+    "Journal": "core.journal",
     "Progress": "core.applier",
     "SignedHead": "core.head",
     "UpdateProfile": "profile",

@@ -57,7 +57,7 @@ def test_the_example_of_one_bundle_stops_and_goes_on(
     install = scope_of(ONE_BUNDLE)["install"]
     answers = iter([False, False, False, True])
     asked: list[int] = []
-    arguments = (sample.signed, PROFILE, tmp_path / "old", tmp_path / "slot")
+    arguments = (sample.signed, PROFILE, tmp_path / "old", tmp_path / "slot", tmp_path / "journal")
     logger = logging.getLogger("packager.vehicle")
     before = list(logger.handlers)
     try:
@@ -69,6 +69,7 @@ def test_the_example_of_one_bundle_stops_and_goes_on(
     assert made == sample.head.manifest.new
     assert (tmp_path / "slot").read_bytes() == sample.new
     assert asked[1] < asked[3], "the second run took up where the first one ended"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "slot"]
     assert "10 of 10 blocks" in capsys.readouterr().out
 
 
@@ -198,7 +199,17 @@ def test_every_public_name_is_there_and_on_the_page() -> None:
 
 
 def test_the_core_imports_no_outer_ring() -> None:
-    core = ("SignedHead", "Digest", "UpdateProfile", "read_head", "FileOnDisk", "Applier", "apply_stream")
+    core = (
+        "SignedHead",
+        "Digest",
+        "UpdateProfile",
+        "read_head",
+        "FileOnDisk",
+        "Journal",
+        "Binding",
+        "Applier",
+        "apply_stream",
+    )
     program = (
         "import sys, packager.vehicle as v\n"
         "assert not [m for m in sys.modules if m.startswith('packager.vehicle.')], 'imported before it is used'\n"

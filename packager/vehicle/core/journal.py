@@ -5,13 +5,16 @@ to bundle, ECU and plan; another one's journal counts as none. It holds no decod
 Losing it costs time, never a download: blocks whose destination already holds the right bytes are recognised by their hash.
 """
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from pathlib import Path
+from typing import Final, Self
 
 from packager.vehicle.errors import ResourceError
 from packager.vehicle.identity import DIGEST_BYTES, Digest
-from packager.vehicle.storage import StoredFile
+from packager.vehicle.storage import DirectoryStorage, StoredFile
 from packager.vehicle.wire import Cursor
 
 MAGIC: Final = b"\x89OTJ"
@@ -73,6 +76,21 @@ class Journal:
         newest = max(found, key=lambda item: item[1].sequence, default=None)
         self._next_slot = 0 if newest is None else 1 - newest[0]
         self.entry = JournalEntry(0, 0, None, 0) if newest is None else newest[1]
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: Path, binding: Binding) -> Iterator[Self]:
+        """Open a journal in a file of its own, made if it is not there; remove the file when the update has been activated.
+
+        Args:
+            path: The file.
+            binding: What it must belong to; otherwise it starts empty.
+
+        Raises:
+            ResourceError: It can't be opened or made.
+        """
+        with DirectoryStorage(path.parent).open(path.name, JOURNAL_BYTES) as file:
+            yield cls(file, binding)
 
     def start(self) -> None:
         """Count this start; ten at the same position without progress are the end.
