@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import astuple, dataclass
 from functools import partial
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Final
 
 from packager.diff import bsdiff
@@ -120,7 +120,7 @@ def learn_values(
     """
     if not _COMPILED:
         return array("I"), array("I")
-    triples = array("Q", (number for segment in found for number in segment))
+    triples = array("Q", chain.from_iterable(found))
     old_values, new_values = (array("I", raw) for raw in _match.learn_values(old, new, triples, pages, least))
     return old_values, new_values
 
@@ -136,7 +136,7 @@ def missed_in_pages(
         found: The segments.
         pages: How many pages the new image has.
     """
-    triples = array("Q", (number for segment in found for number in segment))
+    triples = array("Q", chain.from_iterable(found))
     return array("I", _match.missed_in_pages(made, wanted, triples, pages))
 
 

@@ -6,6 +6,7 @@
 import functools
 import operator
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Final, TypeAlias
 from packager.diff import matcher
 from packager.diff.detection import ALWAYS, find_base
 from packager.vehicle import kernel
-from packager.vehicle._pure_stretch import Context, Kind
+from packager.vehicle._pure_stretch import PAGE_LOG2, Context, Kind
 from packager.vehicle.core.predictors import address_map, page_count
 from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import TABLES, X86_PREFIXES, Group, InstructionSet
@@ -212,20 +213,18 @@ class Part:
 
 def parts_of(segments: Sequence[Segment], new_bytes: int) -> list[Part]:
     """Cut an image into parts that are labelled alone, so that threads can share the work; a short one is a single part."""
+    starts = [segment.new_offset for segment in segments]
     parts: list[Part] = []
-    index = 0
     for first in range(0, max(new_bytes, 1), PART_BYTES):
         last = min(first + PART_BYTES, new_bytes)
-        pieces: list[Segment] = []
-        while index < len(segments):
-            new_offset, old_offset, length_bytes = segments[index]
-            skip = max(first - new_offset, 0)
-            taken = min(new_offset + length_bytes, last) - new_offset - skip
-            if taken > 0:
-                pieces.append(Segment(new_offset + skip, old_offset + skip, taken))
-            if new_offset + length_bytes > last:
-                break
-            index += 1
+        pieces = list(segments[max(bisect_right(starts, first) - 1, 0) : bisect_left(starts, last)])
+        if pieces and pieces[0].new_offset < first:
+            new_offset, old_offset, length_bytes = pieces[0]
+            skip = first - new_offset
+            pieces[:1] = [Segment(first, old_offset + skip, length_bytes - skip)] if length_bytes > skip else []
+        if pieces:
+            piece = pieces[-1]
+            pieces[-1] = piece._replace(length_bytes=min(piece.length_bytes, last - piece.new_offset))
         parts.append(Part(first, last, pieces))
     return parts
 
@@ -233,9 +232,8 @@ def parts_of(segments: Sequence[Segment], new_bytes: int) -> list[Part]:
 def label_source(context: Context, old: bytes, pieces: Sequence[Segment]) -> bytearray:
     """Return the old bytes of pieces in label space, one after the other."""
     made = bytearray().join([old[piece.old_offset : piece.old_offset + piece.length_bytes] for piece in pieces])
-    triples = array("Q")
-    for new_offset, old_offset, length_bytes in pieces:
-        triples.extend((new_offset, length_bytes, old_offset))
+    triples = array("Q", chain.from_iterable(pieces))
+    triples[1::3], triples[2::3] = triples[2::3], triples[1::3]
     kernel.label_source(context, made, triples)
     return made
 
@@ -261,8 +259,7 @@ def missed_in_part(context: Context, old: bytes, new: bytes, part: Part) -> "arr
 
 def count_missed(made: bytearray, wanted: bytearray, part: Part) -> "array[int]":
     """Count, for each page from the part's first on, the bytes of its pieces that differ."""
-    pieces = [Segment(piece.new_offset - part.first, 0, piece.length_bytes) for piece in part.pieces]
-    return matcher.missed_in_pages(made, wanted, pieces, page_count(part.last - part.first))
+    return matcher.missed_in_pages(made, wanted, part.pieces, page_count(part.last))[part.first >> PAGE_LOG2 :]
 
 
 def missed_in_pages(

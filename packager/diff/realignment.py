@@ -2,7 +2,7 @@
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Final
@@ -23,6 +23,8 @@ WIDEST: Final = 4
 index of all of it."""
 WIDE_BYTES: Final = 8 << 20
 """So many always are: in a database rows move anywhere."""
+WIDEST_TOGETHER: Final = 16 << 20
+"""Old ranges that overlap are indexed together up to this length."""
 
 
 def follow_pages(context: Context, old_bytes: int) -> bytes:
@@ -55,21 +57,44 @@ def align_again(
         pool: Where it is made.
     """
     old_context = replace(context, pages=old_pages)
+    ranges: dict[tuple[int, int], tuple[int, int]] = {}
+    for stretch in stretches:
+        inside = list(between(segments, *stretch))
+        if inside:
+            ranges[stretch] = old_range(inside, len(old))
+    found: dict[tuple[int, int], list[Segment]] = {}
+    for old_first, old_last, together in overlapping(ranges):
+        labelled_old = bytearray(old[old_first:old_last])
+        kernel.label_source(old_context, labelled_old, array("Q", (old_first, len(labelled_old), old_first)))
+        index = Index(bytes(labelled_old), pool)
+        for first, last in together:
+            labelled_new = bytearray(new[first:last])
+            kernel.label_block(context, Kind.LABEL, labelled_new, first)
+            pieces = index.segments(bytes(labelled_new), costs)
+            found[first, last] = [Segment(first + at, old_first + old_at, length) for at, old_at, length in pieces]
     made: list[Segment] = []
     done = 0
-    for first, last in stretches:
-        inside = list(between(segments, first, last))
-        if not inside:
-            continue
-        old_first, old_last = old_range(inside, len(old))
-        labelled_new, labelled_old = bytearray(new[first:last]), bytearray(old[old_first:old_last])
-        kernel.label_block(context, Kind.LABEL, labelled_new, first)
-        kernel.label_source(old_context, labelled_old, array("Q", (old_first, len(labelled_old), old_first)))
-        found = Index(bytes(labelled_old), pool).segments(bytes(labelled_new), costs)
+    for first, last in sorted(found):
         made += between(segments, done, first)
-        made += (Segment(first + new_at, old_first + old_at, length) for new_at, old_at, length in found)
+        made += found[first, last]
         done = last
     return [*made, *between(segments, done, len(new))]
+
+
+def overlapping(
+    ranges: Mapping[tuple[int, int], tuple[int, int]],
+) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """Yield old ranges and the stretches that follow them: one for those that overlap, as long as it is not too long for one index."""
+    together: list[tuple[int, int]] = []
+    first = last = 0
+    for stretch, (begin, end) in sorted(ranges.items(), key=lambda item: item[1]):
+        if together and (begin >= last or max(end, last) - first > WIDEST_TOGETHER):
+            yield first, last, together
+            together = []
+        first, last = (first, max(end, last)) if together else (begin, end)
+        together.append(stretch)
+    if together:
+        yield first, last, together
 
 
 def clusters(chosen: Sequence[int], new_bytes: int, least_share: int) -> Iterator[tuple[int, int]]:

@@ -9,7 +9,7 @@ import pytest
 from packager.bundle.encoder import Label, encode
 from packager.diff import matcher
 from packager.diff.engine import Alignment, align, dump, load
-from packager.diff.realignment import clusters, join, old_range
+from packager.diff.realignment import clusters, join, old_range, overlapping
 from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import Group, InstructionSet
 from packager.vehicle.profile import DEFAULT_PROFILE
@@ -151,3 +151,11 @@ def test_strays_all_over_the_image_do_not_make_all_of_it_the_old_range(monkeypat
     assert old_range([*near, *far], 10 << 20) == (901_120, 9_582_919)
     monkeypatch.setattr("packager.diff.realignment.WIDE_BYTES", 1 << 19)
     assert old_range([*near, *far], 10 << 20) == ((5 << 20) - margin, (5 << 20) + 7000 + margin)
+
+
+def test_stretches_whose_old_ranges_overlap_share_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to a length, and only those that overlap."""
+    monkeypatch.setattr("packager.diff.realignment.WIDEST_TOGETHER", 100)
+    ranges = {(0, 1): (60, 90), (1, 2): (0, 50), (2, 3): (40, 60), (3, 4): (85, 170), (4, 5): (160, 170)}
+    assert list(overlapping(ranges)) == [(0, 60, [(1, 2), (2, 3)]), (60, 90, [(0, 1)]), (85, 170, [(3, 4), (4, 5)])]
+    assert not list(overlapping({}))
