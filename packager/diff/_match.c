@@ -18,6 +18,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "calls.h"
 #include "tables.h"
 #include "values.h"
 
@@ -26,7 +27,7 @@
 #include <string.h>
 
 enum {
-    INTERFACE = 3, /* of the functions below; as matcher.py says, and to be changed with it */
+    INTERFACE = 4, /* of the functions below; as matcher.py says, and to be changed with it */
     SEED = 8,
     LONG_SEED = 24,
     ACTIVE = 14,        /* diagonals followed at once, among them none */
@@ -1118,6 +1119,7 @@ static PyMethodDef methods[] = {
     {"sparse_units", sparse_units, METH_VARARGS, sparse_units_doc},
     {"missed_in_pages", ota_missed_in_pages, METH_VARARGS, ota_missed_in_pages_doc},
     {"measure_tables", ota_measure_tables, METH_VARARGS, ota_measure_tables_doc},
+    {"count_calls", ota_count_calls, METH_VARARGS, ota_count_calls_doc},
     {"learn_values", ota_learn_values, METH_VARARGS, ota_learn_values_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from packager.vehicle._pure_fields import target_of
+from packager.diff import matcher
 from packager.vehicle._pure_stretch import PAGE_BYTES
 from packager.vehicle._pure_tables import INNER_PAGES, LEAF_PAGES
 from packager.vehicle.core.predictors import address_map, fits_section
@@ -58,18 +58,13 @@ def _has_cell_list(page: bytes) -> bool:
 
 def _count_calls(instruction_set: InstructionSet, start: int, data: bytes, image_bytes: int) -> int:
     """Count the calls in a sample whose target is in the image."""
-    hits = 0
     if instruction_set is InstructionSet.X86:
+        hits = 0
         for match in re.finditer(rb"[\xe8\xe9](?=(....))", data, re.DOTALL):
             hits += 0 <= start + match.start() + 5 + int.from_bytes(match[1], "little", signed=True) < image_bytes
         return hits
     rows = [row for row in TABLES[instruction_set] if row.group in ALWAYS and row.form is not Form.PAIR]
-    for skip in range(0, 4, STEP_BYTES[instruction_set]):
-        words = array("I", data[skip : skip + (len(data) - skip & ~3)])
-        for row in rows:  # no word is of two
-            calls = [(at, word) for at, word in enumerate(words) if not (word ^ row.value) & row.mask]
-            hits += sum(0 <= target_of(row, word, start + skip + 4 * at) < image_bytes for at, word in calls)
-    return hits
+    return sum(matcher.count_calls(row, data, start, image_bytes, STEP_BYTES[instruction_set]) for row in rows)
 
 
 def _chance(instruction_set: InstructionSet, image_bytes: int) -> float:

@@ -13,8 +13,9 @@ from typing import Final
 from packager.diff import bsdiff
 from packager.diff.alignment import MIN_SEGMENT_BYTES
 from packager.vehicle.core.segments import Segment
+from packager.vehicle.instructions import Instruction
 
-INTERFACE: Final = 3
+INTERFACE: Final = 4
 """Grows with every change of what the compiled functions take, return or do; `_match.c` states the one it was compiled for."""
 PROBLEM = ""
 """Why a matcher that was compiled is not in use; empty if it is, or if no compiler was there at installation."""
@@ -138,6 +139,21 @@ def missed_in_pages(
     """
     triples = array("Q", chain.from_iterable(found))
     return array("I", _match.missed_in_pages(made, wanted, triples, pages))
+
+
+def count_calls(row: Instruction, sample: bytes, start: int, image_bytes: int, step: int) -> int:
+    """Count the words that are an instruction and lead into the image; only where `is_compiled`.
+
+    Args:
+        row: The instruction, of 4 bytes, whose target stands in it alone.
+        sample: Bytes of the image.
+        start: Where they start in it.
+        image_bytes: Its length.
+        step: A word starts at each multiple of this.
+    """
+    slices = bytes(number for piece in row.slices for number in (piece.at, piece.width, piece.field))
+    fields = (row.mask, row.value, row.form, row.scale, row.bias, row.align, row.is_signed, row.bits)
+    return _match.count_calls(sample, start, image_bytes, step, fields, slices)
 
 
 def measure_tables(image: bytes, wanted: bytes, least: int) -> "array[int]":

@@ -1,11 +1,16 @@
 """Detection: what an image is made of is counted, never read from headers of the image."""
 
+import random
+
 import pytest
 
+import packager.diff
+from packager.diff import matcher
 from packager.diff.detection import has_cell_lists
 from packager.diff.engine import align
 from packager.diff.prediction import CELLS
-from packager.vehicle.instructions import InstructionSet
+from packager.vehicle._pure_fields import target_of
+from packager.vehicle.instructions import TABLES, Form, Instruction, InstructionSet
 from tests.predicted_cases import code
 from tests.sample_bundles import noise
 
@@ -42,3 +47,36 @@ def test_cells_are_predicted_where_one_was_inserted() -> None:
     assert prediction is not None
     assert CELLS in prediction.modes
     assert not prediction.follows_addresses
+
+
+compiled = pytest.mark.skipif(not matcher.is_compiled(), reason="no compiled matcher here")
+ROWS = [row for rows in TABLES.values() for row in rows if row.form is not Form.PAIR and row.width_bytes == 4]
+
+
+@compiled
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name} {row.value:x}")
+@pytest.mark.parametrize("step", [2, 4])
+def test_calls_into_the_image_are_counted_as_the_tables_say(row: Instruction, step: int) -> None:
+    chance = random.Random(1)
+    start, image_bytes = 1 << 12, 1 << row.bits + row.scale - 2
+    words = [
+        chance.getrandbits(32) & ~row.mask | row.value if chance.random() < 0.8 else chance.getrandbits(32)
+        for _ in range(2000)
+    ]
+    sample = b"".join(word.to_bytes(4, "little") for word in words) + b"end"
+    counted = 0
+    for at in range(0, len(sample) - 3, step):
+        word = int.from_bytes(sample[at : at + 4], "little")
+        if not (word ^ row.value) & row.mask:
+            counted += 0 <= target_of(row, word, start + at) < image_bytes
+    assert counted > 10
+    assert matcher.count_calls(row, sample, start, image_bytes, step) == counted
+
+
+@compiled
+@pytest.mark.parametrize(("step", "form", "at"), [(0, 0, 0), (4, 3, 0), (4, 0, 32)])
+def test_what_is_no_field_of_an_instruction_is_refused(step: int, form: int, at: int) -> None:
+    row = (0xFC000000, 0x94000000, form, 2, 0, 1, 1, 26)
+    assert packager.diff._match.count_calls(bytes(64), 0, 64, 4, (*row[:2], 0, *row[3:]), bytes((0, 26, 0))) == 0
+    with pytest.raises(ValueError, match="expected a step of at least 1, and a relative field"):
+        packager.diff._match.count_calls(bytes(64), 0, 64, step, row, bytes((at, 26, 0)))
