@@ -15,7 +15,7 @@ ROOT := keys/public/root.json
 COMPILED := $(wildcard packager/vehicle/*.c packager/vehicle/*.h packager/diff/*.c packager/diff/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sample-images keys release build verify cars test test-full fuzz lint types architecture format lock clean bench-delta bench-apply bench-metadata bench-matcher random-cases vehicle-wheel vehicle-wheel-test conformance
+.PHONY: help setup sample-images keys release build verify cars test test-full test-services fuzz lint types architecture format lock clean bench-delta bench-apply bench-metadata bench-matcher random-cases vehicle-wheel vehicle-wheel-test conformance
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -62,6 +62,14 @@ test: setup ## Run the test suite
 
 test-full: setup ## Run all tests, also long ones and those that need packages of the system
 	$(BIN)/python -m pytest -n auto -q -m "" -rs
+
+$(OUT)/services/installed: $(VENV)/installed .ci/services-requirements.txt
+	$(BIN)/python -m venv $(OUT)/services
+	$(OUT)/services/bin/python -m pip install --quiet --require-hashes -r .ci/services-requirements.txt
+	@touch $@
+
+test-services: $(OUT)/services/installed ## Test keys in AWS, Google Cloud, Azure and Vault, with their clients in an environment of their own
+	PYTHONPATH=. $(OUT)/services/bin/python -m pytest -q -p no:cacheprovider -m services tests/integration/test_key_services.py
 
 $(VENV)/installed-bench: $(VENV)/installed .ci/bench-requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/bench-requirements.txt
@@ -138,6 +146,7 @@ lock: setup $(VEHICLE_STAGE)/pyproject.toml ## Renew .ci/*requirements.txt from 
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q -o .ci/requirements.txt
 	uv pip compile --group bench --constraints .ci/requirements.txt --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q -o .ci/bench-requirements.txt
 	uv pip compile --group fuzz --constraints .ci/requirements.txt --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q -o .ci/fuzz-requirements.txt
+	uv pip compile pyproject.toml --extra aws --extra azure --extra gcp --extra vault --group services --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q -o .ci/services-requirements.txt
 	uv pip compile $(VEHICLE_STAGE)/pyproject.toml --group $(VEHICLE_STAGE)/pyproject.toml:test --constraints .ci/requirements.txt --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -q -o .ci/vehicle-requirements.txt
 
 clean: ## Remove what was made, but not keys and images

@@ -116,6 +116,8 @@ def publish(
     output = Output(as_json)
     place = open_place(repository, directory, root_file, as_of(issued_at))
     done = publish_staged(place, _online(place, directory), allow_demo=allow_demo_keys, dry_run=dry_run)
+    if not done.metadata and not dry_run:
+        output.note("nothing was left to publish; what was staged last is in force (for more: packager repo propose)")
     text = "\n".join(
         [
             *(f"  {name}" for name in done.metadata),

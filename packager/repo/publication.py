@@ -91,8 +91,8 @@ def publish(
         writes: For tests.
 
     Raises:
-        RepositoryError: Signatures are missing; nothing is staged; demo keys; a file is not the one that was signed or would change what
-            is published; a vehicle would refuse it. Nothing was written.
+        RepositoryError: Signatures are missing; there is no root, not even staged; demo keys; a file is not the one that was signed or
+            would change what is published; a vehicle would refuse it. Nothing was written.
         SupplyChainError: As `check_chain`. Nothing was written.
         KeyMaterialError: A key of snapshot or timestamp can't sign. Nothing was written.
         SpaceError: A file can't be written. The old state is in force; running it again goes on.
@@ -105,12 +105,11 @@ def publish(
         staged = read_staged(directory)
         fresh = {role: file for role, file in staged.items() if in_force.files.get(role) != file.data}
         is_finished = not in_force.is_interrupted
-        if not staged and is_finished:
+        if not staged and not in_force.roots:
             raise RepositoryError(
-                f"{directory / STAGED}: found nothing to publish",
-                hint="an interrupted publication had ended; for a new one: packager repo propose",
+                f"{directory / STAGED}: found nothing to publish, expected a root", hint="packager repo init"
             )
-        if not fresh and is_finished:  # killed between the timestamp and the end
+        if not fresh and is_finished:  # killed after the timestamp, or published already
             return _clean(directory, writes, Published((), 0, ()), dry_run=dry_run)
         _check_signed(staged, fresh, in_force)
         plan = _plan(directory, fresh, in_force, online, check_chain, anchor)

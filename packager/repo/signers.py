@@ -39,6 +39,8 @@ from packager.repo.schemes import canonical, check_public, public_half
 FILE: Final = "file"
 _RESTORE: Final = "restore the file, or say where the key lies; see keys/README.md"
 _HSM: Final = "hsm"
+_VERSIONED: Final = frozenset({"azurekms", "hv"})
+"""Their clients look up the newest version of a key and no other."""
 _HSM_URI: Final = "hsm:ID?label=TOKEN, ID a number (2 is the signature slot of a PIV card)"
 
 
@@ -152,7 +154,7 @@ def import_public(
         The URI to keep, with token and version filled in, and the key.
 
     Raises:
-        KeyMaterialError: As `open_signer`; the key is of a kind that is not accepted.
+        KeyMaterialError: As `open_signer`; the key is of a kind that is not accepted; another version than the newest was named.
     """
     scheme, rest = _split(uri)
     if scheme == FILE:
@@ -160,9 +162,15 @@ def import_public(
     ask = _ask_once(uri, secrets_handler)
     try:
         found_uri, key = _import(scheme, rest, ask)
-        return found_uri, check_public(canonical(key))
+        public_key = check_public(canonical(key))
     except Exception as error:
         raise _failed(uri, error) from error
+    if scheme in _VERSIONED and rest.count("/") == found_uri.partition(":")[2].count("/") and uri != found_uri:
+        raise KeyMaterialError(
+            f"{uri}: found {found_uri} as the newest version, expected that one",
+            hint="name it, or leave the version out",
+        )
+    return found_uri, public_key
 
 
 def path_of(uri: str) -> str | None:

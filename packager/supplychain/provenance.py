@@ -20,6 +20,7 @@ BUILD_TYPE: Final = "urn:delta-packager:bundle:v1"
 """Described in ``docs/supply-chain.md``."""
 BUILDER_ID: Final = "urn:delta-packager:builder:v1"
 SUFFIX: Final = ".provenance.json"
+_OUTSIDE_PYPI: Final = frozenset({"liblzma", "python"})
 
 
 def make_provenance(
@@ -37,7 +38,7 @@ def make_provenance(
         bundle: Its digest.
         parameters: What was asked for; plain JSON values.
         sources: Digests of what went in, by artifact name: release file and images.
-        tools: Versions by name of package; ``python`` is the interpreter.
+        tools: Versions by name of package; ``python`` is the interpreter, ``liblzma`` the system's library.
         signers: Functionaries of step bundle.
 
     Raises:
@@ -99,7 +100,7 @@ def check_provenance(data: bytes, what: str, path: str, chain: VerifiedChain) ->
 
 
 def _package_url(name: str, version: str) -> str:
-    return f"pkg:{'generic' if name == 'python' else 'pypi'}/{name}@{version}"
+    return f"pkg:{'generic' if name in _OUTSIDE_PYPI else 'pypi'}/{name}@{version}"
 
 
 def _show(subjects: Mapping[str, Digest]) -> str:

@@ -14,7 +14,7 @@ from packager.model.errors import KeyMaterialError, RepositoryError, SupplyChain
 from packager.repo.files import locked
 from packager.repo.keys import DEMO_MARKER
 from packager.repo.online import renew_online
-from packager.repo.publication import publish
+from packager.repo.publication import Published, publish
 from packager.vehicle.errors import TemporaryError, UntrustedError
 from tests.repository_life import POLICY, Car, DyingWrites, KilledError, Life, with_role
 
@@ -235,8 +235,16 @@ def test_expired_roles_are_named(life: Life) -> None:
     assert "--renew" in caught.value.hint
 
 
-def test_nothing_to_publish(life: Life) -> None:
-    with pytest.raises(RepositoryError, match="nothing to publish"):
+def test_publishing_again_changes_nothing(life: Life) -> None:
+    before = files(life.directory)
+    assert life.publish() == Published((), 0, ())
+    assert files(life.directory) == before
+
+
+def test_nothing_to_publish(tmp_path: Path) -> None:
+    life = Life(tmp_path)
+    life.directory.mkdir(exist_ok=True)
+    with pytest.raises(RepositoryError, match="nothing to publish, expected a root"):
         life.publish()
 
 

@@ -22,7 +22,7 @@ from packager.vehicle.identity import Digest
 from packager.vehicle.trust.summary import Gate
 from tests.supply_chain import DESCRIPTION, KEYS, NOW, SIGNERS, TWO_BUNDLERS, make_build
 
-TOOLS = {"python": "3.13.1", "bsdiff4": "1.3.2"}
+TOOLS = {"python": "3.13.1", "bsdiff4": "1.3.2", "liblzma": "5.4.1"}
 FULL = "E0/new/full.bundle"
 SUMMARY = "summary/body.7.json"
 CHAIN = "chain/7"
@@ -68,6 +68,7 @@ def test_provenance_is_a_slsa_statement_about_the_bundle(chain: VerifiedChain) -
         "images/E0/new/image",
         "release.toml",
         "pkg:pypi/bsdiff4@1.3.2",
+        "pkg:generic/liblzma@5.4.1",
         "pkg:generic/python@3.13.1",
     ]
     assert provenance(chain) == data  # no clock, no machine
@@ -180,7 +181,7 @@ def test_sbom_is_valid_cyclonedx_with_every_image_as_firmware(chain: VerifiedCha
         "delta-packager:length_bytes": "1024",
     }
     assert document["metadata"]["timestamp"] == "2026-03-01T12:00:00+00:00"
-    assert [tool["name"] for tool in document["metadata"]["tools"]["components"]] == ["bsdiff4", "python"]
+    assert [tool["name"] for tool in document["metadata"]["tools"]["components"]] == ["bsdiff4", "liblzma", "python"]
 
 
 def test_sbom_is_the_same_for_the_same_release(chain: VerifiedChain) -> None:
