@@ -24,6 +24,8 @@ from packager.vehicle.profile import Coder
 from packager.vehicle.wire import encode_varint
 
 UNITS_LOG2: Final = (0, 1, 2)
+SOURCE_PAYS_FROM: Final = 512
+"""Shorter literals don't refer to their source: to sort it takes 0.1 s per MiB and saves 5 % of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +135,16 @@ def _quick_size(data: bytes, means: Means) -> int:
 
 def _literal_column(literals: bytes, source: bytes, means: Means) -> tuple[Column, int]:
     """Code literals alone, or with labelled old bytes that the frame may refer to; return the flag that tells which, too."""
-    windows = [(LITERALS_KNOW_OLD, means.labelled_old)] if means.labelled_old else [(LITERALS_KNOW_SOURCE, source)]
+    flag, window = (LITERALS_KNOW_OLD, means.labelled_old) if means.labelled_old else (LITERALS_KNOW_SOURCE, source)
     behind = [  # started first: they take longest
-        (flag, coder, means.start(code, literals, window))
-        for flag, window in windows
-        if window and len(literals) >= MIN_COMPRESSED_BYTES
+        (coder, means.start(code, literals, window))
         for coder, code in _coders_behind(means)
+        if window and len(literals) >= MIN_COMPRESSED_BYTES
     ]
     best, known = encode_column(literals, means.coders, means.level), 0
-    if best.coder is Coder.RAW:
+    if best.coder is Coder.RAW or (flag == LITERALS_KNOW_SOURCE and len(best.encoded) < SOURCE_PAYS_FROM):
         return best, known
-    for flag, coder, started in behind:
+    for coder, started in behind:
         coded = started()
         if coded is None:
             continue
