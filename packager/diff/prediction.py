@@ -50,6 +50,7 @@ class Mode:
 
 WITHIN_IMAGE: Final = (InstructionSet.BTREE, InstructionSet.RECORDS)
 """What is predicted without the address map."""
+ONLY_32_BITS: Final = (InstructionSet.THUMB2, InstructionSet.ARM32)
 TABLE_SETS: Final = (InstructionSet.DISTANCES, InstructionSet.RECORDS)
 NOTHING: Final = Mode(InstructionSet.NONE, Group(0), 0)
 CELLS: Final = Mode(InstructionSet.BTREE, Group.CALLS, 0)
@@ -169,14 +170,18 @@ def guessed_modes(
     sample = _sample(segments)
     widths = ((8, Group.ABSOLUTE64), (4, Group.ABSOLUTE32))
     bases = pool.map(lambda pair: find_base(old, new, segments, sample, pair[0]), widths)
-    # The lower halves of long pointers look like short ones.
-    found = next(((group, base) for (_, group), base in zip(widths, bases, strict=True) if base is not None), None)
-    group, base = found or (Group(0), 0)
+    found = {group: base for (_, group), base in zip(widths, bases, strict=True) if base is not None}
+
+    def with_pointers(instruction_set: InstructionSet, groups: Group) -> Mode:
+        # The lower halves of long pointers look like short ones; in code of 32 bits long ones are chance.
+        likely = [group for group in found if group is Group.ABSOLUTE32 or instruction_set not in ONLY_32_BITS]
+        return Mode(instruction_set, groups | (likely or [Group(0)])[0], found[likely[0]] if likely else 0)
+
     modes = []
     for instruction_set in sets[:LIKELY_SETS]:
-        groups = [each for each in _groups_of(instruction_set) if each in ALWAYS]
-        modes.append(Mode(instruction_set, functools.reduce(operator.or_, groups, group), base))
-    return modes or ([Mode(InstructionSet.NONE, group, base)] if found else [])
+        groups = [group for group in _groups_of(instruction_set) if group in ALWAYS]
+        modes.append(with_pointers(instruction_set, functools.reduce(operator.or_, groups, Group(0))))
+    return modes or ([with_pointers(InstructionSet.NONE, Group(0))] if found else [])
 
 
 def _groups_of(instruction_set: InstructionSet) -> list[Group]:
