@@ -52,8 +52,8 @@ def _has_cell_list(page: bytes) -> bool:
         return False
     start = 12 if page[0] in INNER_PAGES else 8
     end = start + 2 * int.from_bytes(page[3:5], "big")
-    cells = [int.from_bytes(page[at : at + 2], "big") for at in range(start, end, 2)]
-    return len(cells) > 0 and end <= PAGE_BYTES and all(end <= cell < PAGE_BYTES for cell in cells)
+    cells = (int.from_bytes(page[at : at + 2], "big") for at in range(start, end, 2))
+    return start < end <= PAGE_BYTES and all(end <= cell < PAGE_BYTES for cell in cells)
 
 
 def _count_calls(instruction_set: InstructionSet, start: int, data: bytes, image_bytes: int) -> int:
