@@ -3,6 +3,8 @@
 import os
 import signal
 from collections.abc import Iterator
+from datetime import datetime, tzinfo
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,3 +38,17 @@ def _interrupts_reach_programs() -> None:
     """A job in the background of a shell ignores interrupts, and so would the programs that tests start and interrupt."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def clock_stands_still() -> Iterator[None]:
+    """For commands in this process it is 24 November 2026: what is issued shortly before at fixed times, for fixed bytes, never expires."""
+
+    class StandingClock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Any:
+            return datetime(2026, 11, 24, tzinfo=tz)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("packager.cli.times.datetime", StandingClock)
+        yield

@@ -13,6 +13,7 @@ from sample_images.catalogue import CATALOGUE, read_catalogue
 from sample_images.obtaining import obtain
 from sample_images.registry import Registry
 
+pytestmark = pytest.mark.usefixtures("clock_stands_still")
 PROJECT = Path(__file__).parents[2]
 ISSUED_AT = "--issued-at=2026-11-20"
 OWN_STEPS = """

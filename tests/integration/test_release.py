@@ -22,6 +22,7 @@ from sample_images.obtaining import obtain
 from sample_images.registry import Registry
 from tests.loopback import PATIENCE_S
 
+pytestmark = pytest.mark.usefixtures("clock_stands_still")
 PROJECT = Path(__file__).parents[2]
 ISSUED_AT = "--issued-at=2026-11-20"
 EXPIRED = "--issued-at=2020-07-01"

@@ -34,6 +34,7 @@ from sample_images.obtaining import obtain
 from sample_images.registry import Registry
 from tests.signed_metadata import write_metadata
 
+pytestmark = pytest.mark.usefixtures("clock_stands_still")
 PROJECT = Path(__file__).parents[2]
 ISSUED_AT = datetime(2026, 11, 20, tzinfo=UTC)
 FIX_VERSION = "07/2020.45+fix"
