@@ -19,6 +19,7 @@
 #include <Python.h>
 
 #include "calls.h"
+#include "pointers.h"
 #include "tables.h"
 #include "values.h"
 
@@ -27,7 +28,7 @@
 #include <string.h>
 
 enum {
-    INTERFACE = 4, /* of the functions below; as matcher.py says, and to be changed with it */
+    INTERFACE = 5, /* of the functions below; as matcher.py says, and to be changed with it */
     SEED = 8,
     LONG_SEED = 24,
     ACTIVE = 14,        /* diagonals followed at once, among them none */
@@ -1120,6 +1121,7 @@ static PyMethodDef methods[] = {
     {"missed_in_pages", ota_missed_in_pages, METH_VARARGS, ota_missed_in_pages_doc},
     {"measure_tables", ota_measure_tables, METH_VARARGS, ota_measure_tables_doc},
     {"count_calls", ota_count_calls, METH_VARARGS, ota_count_calls_doc},
+    {"changed_words", ota_changed_words, METH_VARARGS, ota_changed_words_doc},
     {"learn_values", ota_learn_values, METH_VARARGS, ota_learn_values_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -1,7 +1,6 @@
 """Finds instruction sets and bases of pointers in raw images, without headers or symbols: by where calls and pointers lead."""
 
 import re
-from array import array
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
@@ -92,8 +91,7 @@ def find_base(
         sampled: Those parts of it whose words vote.
         width: Of pointers, 4 or 8 bytes.
     """
-    pairs = _changed_words(old, new, sampled, width)
-    sample = pairs[:: max(len(pairs) // POINTER_SAMPLE, 1)]
+    sample = matcher.changed_words(old, new, sampled, width, POINTER_SAMPLE)
     starts, shifts = address_map(segments)
     ranges: dict[int, list[tuple[int, int]]] = {}
     for index, shift in enumerate(shifts):
@@ -124,20 +122,3 @@ def _roundness(first: int, end: int) -> tuple[int, int]:
         if number < end:
             return log2, number
     return 0, first
-
-
-def _changed_words(old: bytes, new: bytes, segments: Sequence[Segment], width: int) -> list[tuple[int, int]]:
-    """Return aligned words at the same place in a segment that differ, old and new."""
-    code = "I" if width == 4 else "Q"
-    pairs: list[tuple[int, int]] = []
-    for new_offset, old_offset, length_bytes in segments:
-        skip = -old_offset % width
-        words = (length_bytes - skip) // width
-        if (new_offset - old_offset) % width or words <= 0:
-            continue
-        before = old[old_offset + skip : old_offset + skip + words * width]
-        after = new[new_offset + skip : new_offset + skip + words * width]
-        if before != after:
-            both = zip(array(code, before), array(code, after), strict=True)
-            pairs += [(first, second) for first, second in both if first != second]
-    return pairs

@@ -15,7 +15,7 @@ from packager.diff.alignment import MIN_SEGMENT_BYTES
 from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import Instruction
 
-INTERFACE: Final = 4
+INTERFACE: Final = 5
 """Grows with every change of what the compiled functions take, return or do; `_match.c` states the one it was compiled for."""
 PROBLEM = ""
 """Why a matcher that was compiled is not in use; empty if it is, or if no compiler was there at installation."""
@@ -154,6 +154,24 @@ def count_calls(row: Instruction, sample: bytes, start: int, image_bytes: int, s
     slices = bytes(number for piece in row.slices for number in (piece.at, piece.width, piece.field))
     fields = (row.mask, row.value, row.form, row.scale, row.bias, row.align, row.is_signed, row.bits)
     return _match.count_calls(sample, start, image_bytes, step, fields, slices)
+
+
+def changed_words(old: bytes, new: bytes, found: Sequence[Segment], width: int, most: int) -> list[tuple[int, int]]:
+    """Sample words at the same place in a segment that differ; only where `is_compiled`.
+
+    Args:
+        old: The old image.
+        new: The new image.
+        found: An alignment.
+        width: Of words, 4 or 8 bytes; they stand at multiples of it.
+        most: Fewer than twice as many are returned, at even steps.
+
+    Returns:
+        What they were and what they became.
+    """
+    triples = array("Q", (number for segment in found for number in segment))
+    numbers = array("Q", _match.changed_words(old, new, triples, width, most))
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def measure_tables(image: bytes, wanted: bytes, least: int) -> "array[int]":

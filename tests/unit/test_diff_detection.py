@@ -10,6 +10,7 @@ from packager.diff.detection import has_cell_lists
 from packager.diff.engine import align
 from packager.diff.prediction import CELLS
 from packager.vehicle._pure_fields import target_of
+from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import TABLES, Form, Instruction, InstructionSet
 from tests.predicted_cases import code
 from tests.sample_bundles import noise
@@ -71,6 +72,42 @@ def test_calls_into_the_image_are_counted_as_the_tables_say(row: Instruction, st
             counted += 0 <= target_of(row, word, start + at) < image_bytes
     assert counted > 10
     assert matcher.count_calls(row, sample, start, image_bytes, step) == counted
+
+
+@compiled
+@pytest.mark.parametrize("width", [4, 8])
+@pytest.mark.parametrize(("changes", "step"), [(0, 1), (19, 1), (20, 2), (95, 9)])
+def test_words_that_changed_are_sampled_at_even_steps(width: int, changes: int, step: int) -> None:
+    """Ten are wanted; words count that lie whole in a segment, at a multiple of their length in both images."""
+    old = noise(8, 3000)
+    new = bytearray(width + len(old))
+    new[width:] = old
+    places = [width * (5 + 2 * number) for number in range(changes)]
+    for place in places:
+        new[width + place + number_of_byte(place, width)] ^= 0x55
+    found = [Segment(width + 1, 1, 2001), Segment(2101 + width, 2100, 900)]
+    sampled = matcher.changed_words(old, bytes(new), found, width, 10)
+    words = [(old[at : at + width], new[width + at : width + at + width]) for at in places[::step]]
+    assert sampled == [(int.from_bytes(before, "little"), int.from_bytes(after, "little")) for before, after in words]
+
+
+def number_of_byte(place: int, width: int) -> int:
+    return place // width % width
+
+
+@compiled
+@pytest.mark.parametrize(("width", "most"), [(2, 1), (4, 0), (16, 1)])
+def test_other_words_are_refused(width: int, most: int) -> None:
+    assert matcher.changed_words(bytes(64), bytes(64), [Segment(0, 0, 64)], 4, 1) == []
+    with pytest.raises(ValueError, match="expected words of 4 or 8 bytes"):
+        matcher.changed_words(bytes(64), bytes(64), [Segment(0, 0, 64)], width, most)
+
+
+@compiled
+@pytest.mark.parametrize("segment", [(0, 0, 65), (60, 0, 8), (0, 60, 8)])
+def test_words_outside_the_images_do_not_count(segment: tuple[int, int, int]) -> None:
+    assert len(matcher.changed_words(bytes(64), b"x" * 64, [Segment(0, 0, 64)], 4, 99)) == 16
+    assert matcher.changed_words(bytes(64), b"x" * 64, [Segment(*segment)], 4, 99) == []
 
 
 @compiled
