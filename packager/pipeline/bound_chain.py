@@ -14,6 +14,7 @@ from tuf.api.metadata import Key, TargetFile, Targets
 from packager.model.errors import SupplyChainError
 from packager.repo.admission import chain_path, split_role_name
 from packager.repo.contents import read_key
+from packager.repo.staged import STAGED
 from packager.repo.targets_set import BINDING
 from packager.supplychain.chain import LAYOUT_NAME, VerifiedChain, read_chain, verify_chain
 from packager.supplychain.sbom import without_sbom
@@ -84,12 +85,13 @@ def _signed_files(top: Targets) -> dict[str, dict[str, TargetFile]]:
 def _check_directory(directory: Path, signed: Mapping[str, object]) -> None:
     try:
         unknown = sorted(path.name for path in directory.iterdir() if path.name not in signed)
+        is_publishing = any((directory.parent / STAGED).glob("*.json"))  # the next release comes before what signs it
     except OSError as error:
         raise SupplyChainError(f"{directory}: {error}; expected one directory per release") from error
-    if unknown:
+    if unknown and not is_publishing:
         raise SupplyChainError(
             f"{directory / unknown[0]}: is of no release that was signed, expected {', '.join(sorted(signed)) or 'none'}",
-            hint="finish a publication that was interrupted (packager repo publish), else remove it",
+            hint="remove it, or get the repository again",
         )
 
 

@@ -168,6 +168,9 @@ def test_the_chain_of_every_release_must_hold(
     (damaged / "chain/other").mkdir()
     code, _, err = verify(damaged)
     assert (code, "is of no release that was signed" in err) == (50, True)
+    (damaged / "staged").mkdir(exist_ok=True)
+    (damaged / "staged/9.targets.json").touch()
+    assert verify(damaged)[0] == 0, "a publication is under way, or was killed: the old release is valid"
 
 
 @pytest.mark.parametrize("change", ["file", "missing", "more", "release", "none"])
