@@ -91,8 +91,8 @@ def publish(
         writes: For tests.
 
     Raises:
-        RepositoryError: Signatures are missing; there is no root, not even staged; demo keys; a file is not the one that was signed or
-            would change what is published; a vehicle would refuse it. Nothing was written.
+        RepositoryError: Signatures are missing; there is no root, not even staged; demo keys; a role lists what is not delegated to it; a
+            file is not the one that was signed or would change what is published; a vehicle would refuse it. Nothing was written.
         SupplyChainError: As `check_chain`. Nothing was written.
         KeyMaterialError: A key of snapshot or timestamp can't sign. Nothing was written.
         SpaceError: A file can't be written. The old state is in force; running it again goes on.
@@ -170,7 +170,7 @@ def _plan(
     for release in releases:
         staged_chain = directory / STAGED / CHAIN
         check_chain(release, staged_chain if (staged_chain / release).exists() else directory / CHAIN, trusted)
-    places = _check_files(directory, fresh)
+    places = _check_files(directory, fresh, proposed)
     moves = tuple(_find_moves(directory))
     places += [directory / tree / release for release in releases for tree in TREES if (directory / tree).exists()]
     places += [path for _, path in moves]
@@ -225,8 +225,8 @@ def _check_demo(in_force: InForce, fresh: Mapping[str, StagedFile]) -> None:
             )
 
 
-def _check_files(directory: Path, fresh: Mapping[str, StagedFile]) -> list[Path]:
-    """Check that every file that a new or changed role lists is at hand, or served already, with the bytes that were signed.
+def _check_files(directory: Path, fresh: Mapping[str, StagedFile], top: Targets) -> list[Path]:
+    """Check that what a new or changed role lists is delegated to it, and at hand, or served already, with the bytes that were signed.
 
     Returns:
         Where they are served.
@@ -237,6 +237,7 @@ def _check_files(directory: Path, fresh: Mapping[str, StagedFile]) -> list[Path]
         if not isinstance(claimed, Targets) or role == Targets.type:
             continue
         for path, target in claimed.targets.items():
+            _check_path(file.name, role, path, top)
             if path.endswith(f"/{IMAGE}"):
                 continue  # identifies what results; it is not served
             staged, served = directory / STAGED / "targets" / path, directory / TARGETS / path
@@ -248,6 +249,15 @@ def _check_files(directory: Path, fresh: Mapping[str, StagedFile]) -> list[Path]
                 )
             places.append(served)
     return places
+
+
+def _check_path(name: str, role: str, path: str, top: Targets) -> None:
+    delegations = top.delegations.roles if top.delegations is not None else None
+    if not (delegations and role in delegations and delegations[role].is_delegated_path(path)):
+        raise RepositoryError(
+            f"{name}: lists {path!r}, which is not delegated to {role!r}; cars would not look for it there",
+            hint="whoever signs this role changed it; propose again",
+        )
 
 
 def _find_moves(directory: Path) -> list[tuple[Path, Path]]:

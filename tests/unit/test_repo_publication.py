@@ -154,6 +154,20 @@ def test_a_bundle_that_is_not_the_one_that_was_signed(life: Life) -> None:
     assert files(life.directory) == before
 
 
+def test_a_domain_signs_for_its_own_hardware_only(life: Life) -> None:
+    life.propose(life.release(2))
+    body, powertrain = (life.directory / f"staged/1.{domain}.07-2020.02.json" for domain in ("body", "powertrain"))
+    path, theirs = next(iter(json.loads(powertrain.read_bytes())["signed"]["targets"].items()))
+    content = json.loads(body.read_bytes())
+    content["signed"]["targets"][path] = theirs
+    body.write_text(json.dumps(content))
+    life.sign()
+    before = files(life.directory)
+    with pytest.raises(RepositoryError, match=rf"1\.body\.07-2020\.02\.json: lists '{path}', which is not delegated"):
+        life.publish()
+    assert files(life.directory) == before
+
+
 def test_what_is_served_never_changes(life: Life) -> None:
     life.propose(life.release(2))
     life.sign()
