@@ -47,7 +47,8 @@ class Effort:
         quick: Costs of alignments that others follow from.
         short: Of those that are compared for short images,
         long: and for long ones,
-        unpredicted: and for long ones where nothing is predicted by addresses.
+        unpredicted: and for long ones where nothing is predicted,
+        cells: and for databases.
         rounds: How often images are aligned in label space after the quick alignment there; at 0 that is kept, and nothing compared.
         adaptive: Whether residuals may be adaptive.
         hasty: Whether the likeliest mode is taken for all pages, or none, whatever the length of the image.
@@ -57,6 +58,7 @@ class Effort:
     short: Sequence[Costs]
     long: Sequence[Costs]
     unpredicted: Sequence[Costs]
+    cells: Sequence[Costs]
     rounds: int
     adaptive: bool = False
     hasty: bool = False
@@ -97,9 +99,9 @@ def best_candidate(old: bytes, new: bytes, effort: Effort, workers: Workers) -> 
     follows_addresses = mode not in (CELLS, NOTHING)
     costs = effort.short
     if len(new) > REMATCHED_BYTES:
-        costs = effort.long if follows_addresses else effort.unpredicted
+        costs = effort.cells if mode is CELLS else effort.long if follows_addresses else effort.unpredicted
     if not effort.rounds:
-        costs = [effort.unpredicted[-1] if mode is CELLS else effort.quick]
+        costs = [effort.cells[-1] if mode is CELLS else effort.quick]
     is_labelled = mode is not CELLS and len(new) <= REMATCHED_BYTES and not effort.hasty
     keeps = not effort.rounds and (is_labelled or mode is NOTHING)
     wanted = new
