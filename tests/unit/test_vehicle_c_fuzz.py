@@ -22,7 +22,7 @@ def test_a_short_run_finds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     command = ["clang", "-fsanitize=fuzzer", probe, "-o", tmp_path / "probe"]
     if shutil.which("clang") is None or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("no clang with libFuzzer here (Debian: clang, libclang-rt-14-dev)")
-    run = [ROOT / "tests/fuzz/run", str(SECONDS), tmp_path / "work"]
+    run = [ROOT / "tests/fuzz/run", str(SECONDS), tmp_path / "work", "300"]  # a busy machine may leave an input waiting
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     with capsys.disabled():
         print(f"\n{done.stdout}")
