@@ -74,16 +74,17 @@ def test_exactly_the_damaged_blocks_are_fetched(
     world.car.put("BDC", damage(OLD, *blocks))
     predicted = world.forecast()
     assert (predicted.bundle, predicted.damaged) == (world.delta, blocks)
-    assert predicted.repair_bytes == world.full.head.length_bytes + len(blocks) * BLOCK_BYTES
+    assert predicted.repair_bytes == len(blocks) * BLOCK_BYTES
     world.repository.reads.clear()
     entry = world.car.update().ecus[0]
     assert world.car.active("BDC") == NEW
     assert entry.repaired_blocks == len(blocks)
     head = (0, world.full.head.length_bytes)
     assert sorted(set(world.reads_of_full())) == sorted([head, *world.blob_ranges(*blocks)])
-    assert len(world.reads_of_full()) == 2 + len(blocks), "the head for the plan and for the repair, every blob once"
-    heads_bytes = world.delta.head.length_bytes + world.full.head.length_bytes  # read once more to find out
+    assert len(world.reads_of_full()) == 1 + len(blocks), "the head for the plan and the repair, every blob once"
+    heads_bytes = world.delta.head.length_bytes + world.full.head.length_bytes
     assert predicted.survey_bytes == heads_bytes
+    assert predicted.bundle_bytes == world.delta.length_bytes - world.delta.head.length_bytes
     assert entry.downloaded_bytes == predicted.download_bytes
     assert f"{len(blocks)} blocks from the full bundle" in entry.note
     assert world.car.state("BDC").installed == ImageId.of(NEW)

@@ -4,7 +4,8 @@ Two at most: that of the bundle, and that of the full bundle if blocks had to be
 bytes of the length and SHA-256 that signed metadata states today count, anything else is fetched again.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Self
 
 from packager.vehicle.core.targets import BundleTarget
@@ -23,11 +24,13 @@ class KeptHeads:
         files: Of the vehicle home.
         name: Path of the head of the bundle in use.
         repair_name: Path of the head of the full bundle that repairs it.
+        known: Heads that this run has read already, by their digest.
     """
 
     files: Storage
     name: str
     repair_name: str
+    known: dict[Digest, bytes] = field(default_factory=dict)
 
     @classmethod
     def of(cls, home: VehicleHome, ecu: Ecu) -> Self:
@@ -35,12 +38,17 @@ class KeptHeads:
         return cls(home.files, f"state/{ecu.name}.head", f"state/{ecu.name}.repair-head")
 
     def find(self, bundle: BundleTarget) -> bytes | None:
-        """Return the head of a bundle; None if it is not there, or is not what is signed."""
-        for name in (self.name, self.repair_name):
-            data = self._read(name, bundle)
-            if data is not None:
-                return data
-        return None
+        """Return the head of a bundle; None if it was not read yet and is not there, or is not what is signed."""
+        return self.known.get(bundle.head.digest) or self._stored(bundle)
+
+    def remember(self, bundle: BundleTarget, data: bytes) -> None:
+        """Remember the verified head of a bundle for this run, and write nothing."""
+        self.known[bundle.head.digest] = data
+
+    def forget(self, bundles: Iterable[BundleTarget]) -> None:
+        """Forget what `remember` was told of these bundles."""
+        for bundle in bundles:
+            self.known.pop(bundle.head.digest, None)
 
     def keep(self, bundle: BundleTarget, data: bytes) -> None:
         """Keep the verified head of the bundle in use; those of another update go.
@@ -58,7 +66,7 @@ class KeptHeads:
         Raises:
             ResourceError: It can't be written.
         """
-        if self.find(full) is None:
+        if self._stored(full) is None:
             self.files.replace(self.repair_name, data)
 
     def remove(self) -> None:
@@ -82,6 +90,9 @@ class KeptHeads:
             wanted_bytes += offer.full.head.length_bytes
         held_bytes = sum(self.files.length(name) or 0 for name in (self.name, self.repair_name))
         return max(0, wanted_bytes - held_bytes)
+
+    def _stored(self, bundle: BundleTarget) -> bytes | None:
+        return self._read(self.name, bundle) or self._read(self.repair_name, bundle)
 
     def _read(self, name: str, bundle: BundleTarget) -> bytes | None:
         try:

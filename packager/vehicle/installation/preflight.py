@@ -51,7 +51,8 @@ class Forecast:
     Attributes:
         offer: What the ECU has and what is offered.
         bundle: The bundle that would be used; None if nothing is to be done, or nothing can be.
-        bundle_bytes: Bytes of it that are still to be downloaded; its head is none of them if an earlier start kept it.
+        bundle_bytes: Bytes of it that are still to be downloaded; its head is none of them if an earlier start kept it, or the survey
+            reads it.
         damaged: Blocks that need repair and do not lie in the slot already.
         repair_bytes: Bytes of the full bundle for that, likewise.
         survey_bytes: Bytes of heads that are read to find out which bundle takes the fewest, where the installed image is unknown, and
@@ -77,7 +78,7 @@ class Forecast:
         return self.bundle_bytes + self.repair_bytes + self.survey_bytes
 
 
-def find_ways(home: VehicleHome, offer: Offer, state: EcuState, source: BundleSource) -> Ways:
+def find_ways(home: VehicleHome, offer: Offer, state: EcuState, source: BundleSource, heads: KeptHeads) -> Ways:
     """Decide which bundles to try; reads heads and the active slot only where the installed image is unknown.
 
     Args:
@@ -85,6 +86,7 @@ def find_ways(home: VehicleHome, offer: Offer, state: EcuState, source: BundleSo
         offer: With at least one bundle.
         state: What the vehicle remembers of the ECU.
         source: The repository's targets.
+        heads: What is kept; it remembers those that are read here and needed later.
 
     Raises:
         IncompatibleError: The installed image is a known one, but repairing it takes more than the signed policy allows.
@@ -96,7 +98,7 @@ def find_ways(home: VehicleHome, offer: Offer, state: EcuState, source: BundleSo
     assert image is not None  # noqa: S101 - an offer with bundles has an image
     if not offer.candidates or image.max_repair_bytes is None:
         return Ways(offer.bundles, note=offer.note)
-    counting, heads = CountingSource(source), KeptHeads.of(home, offer.ecu)
+    counting = CountingSource(source)
     best: Ways | None = None
     with FileOnDisk.open(home.root / home.slot_name(offer.ecu, state.slot)) as old:
         for bundle in offer.candidates[:MAX_SURVEYED]:
@@ -108,6 +110,7 @@ def find_ways(home: VehicleHome, offer: Offer, state: EcuState, source: BundleSo
     if best is None:
         note = f"{offer.note}; nothing of it is of a known image"
         return Ways(offer.bundles, read_bytes=counting.read_bytes, note=note)
+    heads.forget(bundle for bundle in offer.candidates if bundle != best.bundles[0])
     if best.repair_bytes > image.max_repair_bytes:
         raise IncompatibleError(
             f"{best.bundles[0].path}: the old image is damaged in {len(best.repairs)} blocks; repairing them takes "
@@ -132,7 +135,7 @@ def forecast(home: VehicleHome, offer: Offer, state: EcuState, source: BundleSou
         return Forecast(offer, note="lies in the slot already")
     heads = KeptHeads.of(home, offer.ecu)
     try:
-        ways = find_ways(home, offer, state, source)
+        ways = find_ways(home, offer, state, source, heads)
         bundle, head, head_bytes, refused_bytes, note = _first_fitting(offer, ways, source, heads)
     except IncompatibleError as error:
         return Forecast(offer, problem=str(error))
@@ -214,6 +217,7 @@ def _survey(
     repairs = repair.blob_bytes(damaged)
     repair_bytes = sum(repairs.values()) + (offer.full.head.length_bytes if repairs and offer.full is not None else 0)
     assert bundle.old is not None  # noqa: S101 - candidates are deltas
+    heads.remember(bundle, data)
     note = f"the installed image is {bundle.old.hex[:12]}, damaged in {len(damaged)} of {reading} blocks"
     return Ways((bundle,), repairs, repair_bytes, 0, note)
 

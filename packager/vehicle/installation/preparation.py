@@ -125,7 +125,7 @@ def prepare(
         return EcuUpdate(offer, None, 0, clock_s() - start_s, f"was in the {place} already")
     is_resumed = home.files.length(home.journal_name(offer.ecu)) is not None
     heads = KeptHeads.of(home, offer.ecu)
-    ways = find_ways(home, offer, state, source)
+    ways = find_ways(home, offer, state, source, heads)
     notes = [ways.note] if ways.note else []
     downloaded_bytes = ways.read_bytes
     for position, bundle in enumerate(ways.bundles):

@@ -111,6 +111,7 @@ class BlockRepair:
                 data = self._source.read(full.path, 0, full.head.length_bytes)
                 self.read_bytes += len(data)
             head = read_head(data, full.head, self._profile)
+            self._heads.remember(full, data)
             ours, theirs = self._head.manifest, head.manifest
             if (theirs.kind, theirs.new, theirs.block_log2) != (Kind.FULL, ours.new, ours.block_log2):
                 raise IncompatibleError(
