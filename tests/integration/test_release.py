@@ -337,11 +337,11 @@ def test_an_interrupted_build_leaves_nothing(
 
 
 def in_session(leader: int) -> list[int]:
-    """Return the processes of the session that `leader` began."""
+    """Return the processes of the session that `leader` began, but those that are dead and wait to be noticed."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             fields = path.read_text().rpartition(")")[2].split()
-            if int(fields[3]) == leader:
+            if fields[0] != "Z" and int(fields[3]) == leader:
                 found.append(int(path.parent.name))
     return found
