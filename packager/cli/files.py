@@ -39,7 +39,13 @@ EFFORT = click.option(
 @click.argument("new", type=PATH)
 @click.option("-o", "--output", "bundle", type=PATH, required=True, help="The bundle to write.")
 @EFFORT
-@click.option("--engine", type=click.Choice([*Engine]), default=Engine.MATCH, show_default=True, help="What aligns.")
+@click.option(
+    "--engine",
+    type=click.Choice([*Engine], case_sensitive=False),
+    default=Engine.MATCH,
+    show_default=True,
+    help="What aligns.",
+)
 @click.option(
     "--profile", "profile_file", type=PATH, help="TOML file with the [profile] of the ECU, as in a release file."
 )
