@@ -13,15 +13,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from packager.diff.engine import DEFAULT_EFFORT, MAX_EFFORT, MIN_EFFORT
 from packager.vehicle.profile import MIB
 from tests.perf.limited import measure
-from tests.perf.makers import OURS, PEERS, Maker
+from tests.perf.makers import OUR_CODERS, PEERS, Maker, our_name
 from tests.perf.pairs import Pair, corpus_pairs, sample_pairs
 from tests.perf.peer_cache import PeerCache
-from tests.perf.summary import Compared, left_out_lines, pair_line, peer_table, summarise, summary_table
+from tests.perf.summary import Compared, left_out_lines, pair_line, peer_table, summarise, summary_table, time_table
 
 
 def main() -> int:
@@ -40,7 +42,7 @@ def main() -> int:
             rows.append(row)
     figures = summarise(rows, options.profiles)
     if figures:
-        print("", summary_table(figures), sep="\n")
+        print("", summary_table(figures), "", time_table(figures), sep="\n")
     print("", peer_table(rows), sep="\n")
     print(
         "\nPeers: bare patches. Ours: the whole bundle. Time is wall time of making, ours with the self-check, theirs without"
@@ -63,7 +65,16 @@ def _options() -> argparse.Namespace:
     add("--name", dest="names", action="append", default=[], help="only names that start so; may be given again")
     add("--max-mib", type=int, default=64, help="leave longer images out (64)")
     add("--peer", dest="peers", action="append", choices=[*PEERS], help="only this peer; may be given again")
-    add("--profile", dest="profiles", action="append", choices=[*OURS], help="only this profile; may be given again")
+    add(
+        "--profile",
+        dest="profiles",
+        action="append",
+        choices=[*OUR_CODERS],
+        help="only this profile; may be given again",
+    )
+    efforts = range(MIN_EFFORT, MAX_EFFORT + 1)
+    more = f"our effort ({DEFAULT_EFFORT}); may be given again, all are compared in the same run"
+    add("--effort", dest="efforts", action="append", type=int, choices=efforts, metavar="1..9", help=more)
     add("--limit", dest="limit_s", type=float, default=120, help="seconds per pair and peer (120)")
     add("--our-limit", dest="our_limit_s", type=float, default=3600, help="seconds per pair for us (3600)")
     add("--cache", type=Path, help="JSON file that remembers what peers made")
@@ -76,7 +87,8 @@ def _options() -> argparse.Namespace:
     if options.ours_only and not options.cache:
         parser.error("--ours-only: found no --cache, expected the file of an earlier run")
     options.peers = options.peers or [*PEERS]
-    options.profiles = [] if options.peers_only else options.profiles or [*OURS]
+    chosen = product(options.efforts or [DEFAULT_EFFORT], options.profiles or [*OUR_CODERS])
+    options.profiles = [] if options.peers_only else [our_name(profile, effort) for effort, profile in chosen]
     return options
 
 

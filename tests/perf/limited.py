@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.perf.makers import OURS, PEERS
+from tests.perf.makers import PEERS, ours
 
 
 def measure(side: str, name: str, old: Path, new: Path, limit_s: float) -> dict[str, object]:
@@ -64,7 +64,7 @@ def _result(said: str, complaints: str, code: int, *, late: bool, limit_s: float
 
 
 def _child(side: str, name: str, old: Path, new: Path, scratch: Path) -> int:
-    maker = {"ours": OURS, "peers": PEERS}[side][name]
+    maker = ours(name) if side == "ours" else PEERS[name]
     patch, rebuilt = scratch / "patch", scratch / "rebuilt"
     for module in maker.modules:
         importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""The programs that are compared: our packager in two profiles, and its open peers, each with the settings that make it smallest.
+"""The programs that are compared: our packager in three profiles and its open peers, each with the settings that make it smallest.
 
 A maker writes a patch of two image files and can apply it. Peers' patches are bare: no hashes, no signature, no limits. Ours is the whole
 bundle with all its hashes, made by the code behind `packager diff`, self-check included.
@@ -242,10 +242,10 @@ class Xdelta3:
         _run("xdelta3", "-q", "-f", "-D", "-B", str(window_bytes), "-d", "-s", str(old), str(patch), str(new))
 
 
-OURS: Final[Mapping[str, Maker]] = {
-    "zstd": Ours(frozenset({Coder.RAW, Coder.ZSTD})),
-    "adaptive": Ours(frozenset({Coder.RAW, Coder.ZSTD, Coder.ADAPTIVE})),
-    "best": Ours(frozenset(Coder)),
+OUR_CODERS: Final[Mapping[str, frozenset[Coder]]] = {
+    "zstd": frozenset({Coder.RAW, Coder.ZSTD}),
+    "adaptive": frozenset({Coder.RAW, Coder.ZSTD, Coder.ADAPTIVE}),
+    "best": frozenset(Coder),
 }
 PEERS: Final[Mapping[str, Maker]] = {
     "hdiffpatch-zstd": HDiffPatch("zstd"),
@@ -257,6 +257,17 @@ PEERS: Final[Mapping[str, Maker]] = {
     "xdelta3-djw": Xdelta3("djw"),
     "xdelta3-lzma": Xdelta3("lzma"),
 }
+
+
+def our_name(profile: str, effort: int) -> str:
+    """Return what our packager is called with a profile and an effort: "best", or "best-1" at an effort that is not the usual one."""
+    return profile if effort == DEFAULT_EFFORT else f"{profile}-{effort}"
+
+
+def ours(name: str) -> Maker:
+    """Return our packager by its name, see `our_name`."""
+    profile, _, effort = name.partition("-")
+    return Ours(OUR_CODERS[profile], effort=int(effort or DEFAULT_EFFORT))
 
 
 def _package_version(name: str) -> str | None:

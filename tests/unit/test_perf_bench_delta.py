@@ -4,21 +4,24 @@ from pathlib import Path
 import pytest
 
 from tests.perf.limited import measure
-from tests.perf.makers import PEERS
+from tests.perf.makers import PEERS, our_name
 from tests.perf.pairs import Pair, corpus_pairs
 from tests.perf.peer_cache import PeerCache
-from tests.perf.summary import Compared, left_out_lines, summarise, summary_table
+from tests.perf.summary import Compared, left_out_lines, summarise, summary_table, time_table
 
 DONE = {"state": "done", "wall_s": 1.0, "verified": True}
 
 
-def compared(kind: str, name: str, ours_bytes: int, peer_bytes: int) -> Compared:
+def compared(
+    kind: str, name: str, ours_bytes: int, peer_bytes: int, *, new_bytes: int = 1 << 20, s: float = 2.0
+) -> Compared:
     pair = Pair(kind, name, ("1", "2"), Path("1.bin"), Path("2.bin"))
     peers = {
         "hdiffpatch-zstd": {**DONE, "bytes": peer_bytes},
         "bsdiff4": {"state": "timeout", "message": "no patch after 120 s"},
     }
-    return Compared(pair, 1 << 20, {"zstd": {**DONE, "bytes": ours_bytes, "wall_s": 2.0}}, peers)
+    ours = {name: {**DONE, "bytes": ours_bytes, "wall_s": s} for name in ("zstd", "zstd-1")}
+    return Compared(pair, new_bytes, ours, peers)
 
 
 @pytest.fixture
@@ -50,6 +53,43 @@ def test_a_figure_reaches_its_goal_or_misses_it(
     assert [(row["group"], row["missed"]) for row in figures] == [(group, missed)]
     assert figures[0]["from_1_mib_worst_time_ratio"] == 2.0
     assert group in summary_table(figures)
+
+
+@pytest.mark.parametrize(
+    ("profile", "new_bytes", "seconds", "is_missed"),
+    [
+        ("zstd", (1 << 20) - 1, 1.5, False),
+        ("zstd", (1 << 20) - 1, 1.501, True),
+        ("zstd", 1 << 20, 2.0, False),
+        ("zstd", 1 << 20, 2.001, True),
+        ("zstd-1", 1 << 20, 1.0, False),
+        ("zstd-1", 1 << 20, 1.001, True),
+    ],
+)
+def test_build_time_reaches_its_goal_or_misses_it(
+    profile: str, new_bytes: int, seconds: float, is_missed: bool
+) -> None:
+    """Under 1 MiB half a second more than the peer, above twice its time, at effort 1 its time."""
+    figures = summarise([compared("app", "a", 1, 2000, new_bytes=new_bytes, s=seconds)], [profile])
+
+    assert ("missed: app a 1 -> 2" in time_table(figures)) is is_missed
+    assert figures[0]["mean_time_ratio"] == seconds
+
+
+def test_sizes_have_goals_at_the_usual_effort_alone() -> None:
+    figures = summarise([compared("app", "a", 3000, 2000)], ["zstd", "zstd-1"])
+
+    assert [row["missed"] for row in figures] == [["mean", "worst pair"], []]
+
+
+def test_an_effort_is_passed_on(images: tuple[Path, Path]) -> None:
+    """At effort 1 zstd works at level 7, so literals that are nothing like the old image become longer."""
+    old, new = images
+    new.write_bytes(old.read_bytes() + bytes((at * at >> 5) % 251 for at in range(1 << 14)))
+
+    sizes = [measure("ours", our_name("zstd", effort), old, new, limit_s=600)["bytes"] for effort in (1, 5)]
+
+    assert sizes[0] > sizes[1]
 
 
 def test_the_mean_is_geometric_and_the_worst_pair_is_named() -> None:
