@@ -18,7 +18,7 @@ COMPILED := $(wildcard packager/vehicle/*.c packager/vehicle/*.h packager/diff/*
 .PHONY: help setup sample-images keys release build verify cars test test-full test-services fuzz lint types architecture format lock clean bench-delta bench-apply bench-metadata bench-matcher random-cases vehicle-wheel vehicle-wheel-test conformance
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: $(VENV)/installed ## Make .venv with everything that is needed
 
@@ -58,10 +58,10 @@ cars: verify
 	done
 
 test: setup ## Run the test suite
-	$(BIN)/python -m pytest -n auto -q
+	$(BIN)/python -m pytest -n auto -q $(ARGS)
 
 test-full: setup ## Run all tests, also long ones and those that need packages of the system
-	$(BIN)/python -m pytest -n auto -q -m "" -rs
+	$(BIN)/python -m pytest -n auto -q -m "" -rs $(ARGS)
 
 $(OUT)/services/installed: $(VENV)/installed .ci/services-requirements.txt
 	$(BIN)/python -m venv $(OUT)/services
@@ -69,7 +69,7 @@ $(OUT)/services/installed: $(VENV)/installed .ci/services-requirements.txt
 	@touch $@
 
 test-services: $(OUT)/services/installed ## Test keys in AWS, Google Cloud, Azure and Vault, with their clients in an environment of their own
-	PYTHONPATH=. $(OUT)/services/bin/python -m pytest -q -p no:cacheprovider -m services tests/integration/test_key_services.py
+	PYTHONPATH=. $(OUT)/services/bin/python -m pytest -q -p no:cacheprovider -m services tests/integration/test_key_services.py $(ARGS)
 
 $(VENV)/installed-bench: $(VENV)/installed .ci/bench-requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/bench-requirements.txt

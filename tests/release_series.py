@@ -191,7 +191,7 @@ class Served:
         return self.summaries[path][offset:end]
 
     def stream(self, path: str, offset: int, length_bytes: int) -> Generator[bytes, None, None]:
-        raise NotImplementedError("no bundle is read")
+        raise AssertionError("a bundle is read, expected metadata alone")
 
 
 def summaries_of(contents: Contents) -> dict[str, bytes]:

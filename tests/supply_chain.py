@@ -26,6 +26,7 @@ from packager.supplychain.steps import (
     rebuilt_artifact,
     target_artifact,
 )
+from packager.vehicle.core.targets import bundle_path
 from packager.vehicle.identity import Digest
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -101,7 +102,7 @@ def make_build(ecus: int = 2, olds: int = 2, release: object = "7.0") -> Build:
     starts: list[Digest | None] = [None]
     for ecu in range(ecus):
         for old in (None, *(images[image_artifact(f"E{ecu}", f"o{n}")] for n in range(olds))):
-            bundles[bundle_artifact(f"E{ecu}", "new", old)] = digest("bundle", ecu, old, release)
+            bundles[bundle_artifact(bundle_path(f"E{ecu}", "new", old))] = digest("bundle", ecu, old, release)
             rebuilt[rebuilt_artifact(f"E{ecu}", "new", old)] = images[image_artifact(f"E{ecu}", "new")]
             if old:
                 alignments[alignment_artifact(f"E{ecu}", "new", old)] = digest("alignment", ecu, old)

@@ -57,10 +57,29 @@ def chain() -> None:
     help="Directory with the links of the steps before; gets the new one.",
 )
 @click.option(
-    "--material", "materials", type=Named(), multiple=True, help="NAME=PATH of what is used; may be repeated."
+    "--material",
+    "materials",
+    type=Named(),
+    metavar="NAME=PATH",
+    multiple=True,
+    help="What is used; may be repeated.",
 )
-@click.option("--product", "products", type=Named(), multiple=True, help="NAME=PATH of what is made; may be repeated.")
-@click.option("--tool", "tools", type=Named(), multiple=True, help="NAME=VERSION of a tool, for the record.")
+@click.option(
+    "--product",
+    "products",
+    type=Named(),
+    metavar="NAME=PATH",
+    multiple=True,
+    help="What is made; may be repeated.",
+)
+@click.option(
+    "--tool",
+    "tools",
+    type=Named(),
+    metavar="NAME=VERSION",
+    multiple=True,
+    help="A tool, for the record; may be repeated.",
+)
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds. Default: no limit.")
 @JSON
 def run(

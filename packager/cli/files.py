@@ -41,10 +41,10 @@ EFFORT = click.option(
 @EFFORT
 @click.option(
     "--engine",
-    type=click.Choice([*Engine], case_sensitive=False),
-    default=Engine.MATCH,
+    type=click.Choice([engine.value for engine in Engine], case_sensitive=False),
+    default=Engine.MATCH.value,
     show_default=True,
-    help="What aligns.",
+    help="What aligns the images: the packager's own, or bsdiff for comparison.",
 )
 @click.option(
     "--profile", "profile_file", type=PATH, help="TOML file with the [profile] of the ECU, as in a release file."

@@ -25,7 +25,7 @@ static uint32_t load32(const uint8_t *from)
     return (uint32_t)from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
 }
 
-/* As packager.vehicle._pure_fields.target_of. */
+/* Where an instruction at `address` leads. */
 static int64_t target_of(const struct row *row, uint32_t word, int64_t address)
 {
     int64_t base = row->form == PAGE ? address & ~(int64_t)0xFFF : (address + row->bias) & ~((int64_t)row->align - 1);

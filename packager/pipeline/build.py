@@ -48,6 +48,7 @@ from packager.supplychain.steps import (
     SELF_CHECK,
     STEPS,
     alignment_artifact,
+    bundle_artifact,
     image_artifact,
     rebuilt_artifact,
     target_artifact,
@@ -146,7 +147,7 @@ def make_release(
             aligned = dict(products)
         with evidence.step(BUNDLE, {COLLECT: images, DIFF: aligned}) as products:
             bundles = _pack(request, stage, alignments, executor, progress)
-            products |= {f"bundles/{built.job.path}": built.bundle.digest for built in bundles}
+            products |= {bundle_artifact(built.job.path): built.bundle.digest for built in bundles}
             packed = dict(products)
             place = stage.out / EVIDENCE / request.release.id
             signers = evidence.signers(BUNDLE)

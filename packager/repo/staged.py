@@ -216,11 +216,6 @@ def with_signature(file: StagedFile, key_id: str, signature: str) -> bytes:
     return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 
-def find_names(keys: Mapping[str, Key]) -> dict[str, str]:
-    """Return the name of every key by its id."""
-    return {key.keyid: name for name, key in keys.items()}
-
-
 def label(key_id: str, names: Mapping[str, str]) -> str:
     """Return how a key is shown: its name, or the start of its id."""
     return names.get(key_id, f"key {key_id[:16]}")

@@ -21,8 +21,10 @@ from packager.supplychain.steps import (
     PUBLISH,
     SELF_CHECK,
     STEPS,
+    image_artifact,
     is_front,
     last_makers,
+    rebuilt_artifact,
 )
 from packager.vehicle.core.targets import BUNDLE_SUFFIX, FULL
 from packager.vehicle.identity import SHA256, Digest
@@ -276,17 +278,17 @@ def _with_prefix(artifacts: Mapping[str, Digest], prefix: str) -> dict[str, Dige
 def _image_of(bundle: str) -> str:
     """Return the artifact name of the image that a bundle, by artifact name or target path, makes."""
     hardware_id, version, _ = bundle.split("/")[-3:]
-    return f"images/{hardware_id}/{version}/image"
+    return image_artifact(hardware_id, version)
 
 
 def _rebuilt_by(bundle: str, images: Mapping[str, Digest]) -> str:
     _, hardware_id, version, file = bundle.split("/")
-    old = file.removesuffix(BUNDLE_SUFFIX)
-    if old != FULL and not any(
-        digest.hex == old for name, digest in images.items() if name.startswith(f"images/{hardware_id}/")
-    ):
+    start = file.removesuffix(BUNDLE_SUFFIX)
+    candidates = (digest for name, digest in images.items() if name.startswith(f"images/{hardware_id}/"))
+    old = next((digest for digest in candidates if digest.hex == start), None)
+    if old is None and start != FULL:
         raise SupplyChainError(f"step {BUNDLE!r}: {bundle} starts from an image that step {COLLECT!r} does not list")
-    return f"rebuilt/{old}/{hardware_id}/{version}/image"
+    return rebuilt_artifact(hardware_id, version, old)
 
 
 def _same(step: str, what: str, found: Mapping[str, Digest], expected: Mapping[str, Digest | None]) -> None:

@@ -12,7 +12,7 @@ from securesystemslib.signer import Signer
 from packager.model.errors import SupplyChainError
 from packager.supplychain.chain import VerifiedChain
 from packager.supplychain.statement import read_digest, resource, sign_statement, verify_statement
-from packager.supplychain.steps import BUNDLE, DESCRIPTION
+from packager.supplychain.steps import BUNDLE, DESCRIPTION, image_artifact
 from packager.vehicle.identity import Digest
 
 PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
@@ -94,7 +94,7 @@ def check_provenance(data: bytes, what: str, path: str, chain: VerifiedChain) ->
                 f"{what}: {name}: found {digest}, the supply chain collected {proven.get(name) or 'nothing'}"
             )
     hardware_id, version, _ = path.split("/")
-    missing = {DESCRIPTION, f"images/{hardware_id}/{version}/image"} - sources.keys()
+    missing = {DESCRIPTION, image_artifact(hardware_id, version)} - sources.keys()
     if missing:
         raise SupplyChainError(f"{what}: does not say that {min(missing)} went in")
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from packager.model.errors import ConfigError, SupplyChainError
 from packager.model.policy import KeyPolicy
-from packager.vehicle.core.targets import BUNDLE_SUFFIX, FULL, IMAGE
+from packager.vehicle.core.targets import FULL, image_path
 from packager.vehicle.identity import Digest
 
 COLLECT: Final = "collect"
@@ -42,7 +42,7 @@ _NOTHING_ELSE: Final = ("DISALLOW", "*")
 
 def image_artifact(hardware_id: str, version: str) -> str:
     """Name an image, old or new."""
-    return f"images/{hardware_id}/{version}/{IMAGE}"
+    return f"images/{image_path(hardware_id, version)}"
 
 
 def alignment_artifact(hardware_id: str, new_version: str, old: Digest) -> str:
@@ -50,14 +50,14 @@ def alignment_artifact(hardware_id: str, new_version: str, old: Digest) -> str:
     return f"alignments/{hardware_id}/{new_version}/{old.hex}.segments"
 
 
-def bundle_artifact(hardware_id: str, new_version: str, old: Digest | None) -> str:
-    """Name a bundle; `old` is None for a full one."""
-    return f"bundles/{hardware_id}/{new_version}/{old_name(old)}{BUNDLE_SUFFIX}"
+def bundle_artifact(target_path: str) -> str:
+    """Name a bundle before it is published under a target path."""
+    return f"bundles/{target_path}"
 
 
 def rebuilt_artifact(hardware_id: str, new_version: str, old: Digest | None) -> str:
     """Name what the vehicle's code rebuilt from a bundle; `old` is None for a full one."""
-    return f"rebuilt/{old_name(old)}/{hardware_id}/{new_version}/{IMAGE}"
+    return f"rebuilt/{old_name(old)}/{image_path(hardware_id, new_version)}"
 
 
 def target_artifact(target_path: str) -> str:

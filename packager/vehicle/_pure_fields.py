@@ -1,15 +1,6 @@
 """Fields of single instructions, for `_pure_predict`: numbers in, numbers out."""
 
-from packager.vehicle.instructions import Form, Instruction, Slice
-
-
-def target_of(row: Instruction, word: int, address: int) -> int:
-    """Return where an instruction at `address` leads, for tools."""
-    base = address & ~0xFFF if row.form is Form.PAGE else (address + row.bias) & ~(row.align - 1)
-    field = gather(word, row.slices)
-    if row.form is Form.SIGN_INVERTED:
-        field = invert_by_sign(field, row.bits)
-    return base + ((extend(field, row.bits) if row.is_signed else field) << row.scale)
+from packager.vehicle.instructions import Instruction, Slice
 
 
 def find(rows: tuple[Instruction, ...], groups: int, word: int, left: int) -> Instruction | None:

@@ -182,7 +182,7 @@ def test_azure(monkeypatch: pytest.MonkeyPatch) -> None:
     transport = pytest.importorskip("azure.core.pipeline.transport")
     module = pytest.importorskip("securesystemslib.signer._azure_signer")
     key = ec.generate_private_key(ec.SECP256R1())
-    kid = "https://cars.vault.azure.net/keys/root/7"
+    kid = "https://cars.vault.azure.net/keys/os7-root/7"
 
     def encoded(number: int) -> str:
         return base64.urlsafe_b64encode(number.to_bytes(32)).rstrip(b"=").decode()
@@ -190,12 +190,12 @@ def test_azure(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(path: str, headers: Message, body: Any) -> Any:
         if headers.get("Authorization") != "Bearer token":
             return None
-        if path.startswith("/keys/root/7/sign?"):
+        if path.startswith("/keys/os7-root/7/sign?"):
             digest = base64.urlsafe_b64decode(body["value"] + "==")
             pair = decode_dss_signature(key.sign(digest, ec.ECDSA(Prehashed(SHA256()))))
             raw = b"".join(number.to_bytes(32) for number in pair)
             return {"kid": kid, "value": base64.urlsafe_b64encode(raw).rstrip(b"=").decode()}
-        assert path.startswith("/keys/root/"), path
+        assert path.startswith("/keys/os7-root/"), path
         numbers = key.public_key().public_numbers()
         jwk = {"kid": kid, "kty": "EC", "crv": "P-256", "x": encoded(numbers.x), "y": encoded(numbers.y)}
         return {"key": {**jwk, "key_ops": ["sign", "verify"]}, "attributes": {"enabled": True}}
@@ -216,8 +216,8 @@ def test_azure(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "DefaultAzureCredential", lambda: login)
         for name in ("KeyClient", "CryptographyClient"):
             monkeypatch.setattr(module, name, partial(getattr(module, name), transport=ToServer()))
-        found = check("azurekms://cars.vault.azure.net/keys/root", scheme="ecdsa-sha2-nistp256")
-    assert found == "azurekms://cars.vault.azure.net/keys/root/7"
+        found = check("azurekms://cars.vault.azure.net/keys/os7-root", scheme="ecdsa-sha2-nistp256")
+    assert found == "azurekms://cars.vault.azure.net/keys/os7-root/7"
 
 
 def test_google(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ from packager.vehicle.identity import Digest
 from sample_images.catalogue import CATALOGUE, read_catalogue
 from sample_images.obtaining import obtain
 from sample_images.registry import Registry
+from tests import needs
 from tests.signed_metadata import write_metadata
 
 pytestmark = pytest.mark.usefixtures("clock_stands_still")
@@ -327,7 +328,7 @@ def test_what_is_damaged_or_missing_is_named(
 
 
 @pytest.mark.system
-@pytest.mark.skipif(not (shutil.which("openssl") and shutil.which("jq")), reason="needs the packages openssl and jq")
+@needs.commands("openssl", "jq")
 def test_provenance_and_summaries_are_checked_without_this_program(workshop: Path, both: Path, tmp_path: Path) -> None:
     """With the commands that docs/supply-chain.md gives."""
     text = (PROJECT / "docs/supply-chain.md").read_text()

@@ -2,15 +2,15 @@
 
 from array import array
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from packager.bundle.predicted_forms import sparse_units_slowly
 from packager.diff import matcher
 from packager.vehicle import _pure
+from tests import needs
 
-pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="no compiled matcher here")
+pytestmark = needs.MATCHER
 
 
 @st.composite

@@ -8,20 +8,18 @@ from pathlib import Path
 import pytest
 
 from packager.bundle.encoder import Label, encode
-from packager.diff import matcher
 from packager.diff.engine import DEFAULT_EFFORT, Engine, align, dump, level_of, load
 from packager.vehicle.instructions import InstructionSet
 from packager.vehicle.profile import DEFAULT_PROFILE, KIB, Coder, UpdateProfile
 from sample_images.modules import KnownEdit
 from sample_images.synthesiser import FirmwareSpec, synthesise_bytes, with_edit
+from tests import needs
 from tests.property.test_vehicle_two_readers import apply
 from tests.sample_bundles import sign
 
 MIB = 1 << 20
 INSERTION_BYTES = 2 * KIB
 SETS = {"thumb2": InstructionSet.THUMB2, "aarch64": InstructionSet.AARCH64}
-
-needs_matcher = pytest.mark.skipif(not matcher.is_compiled(), reason="no compiled matcher here")
 
 
 def images(isa: str, flash_bytes: int, edit: KnownEdit, version: int = 0) -> tuple[bytes, bytes]:
@@ -36,7 +34,7 @@ def bundle(old: bytes, new: bytes, profile: UpdateProfile = DEFAULT_PROFILE, eff
     return written.data
 
 
-@needs_matcher
+@needs.MATCHER
 @pytest.mark.parametrize("isa", ["thumb2", "aarch64"])
 def test_an_insertion_at_the_start_of_1_mib_costs_less_than_2_kib(isa: str) -> None:
     old, new = images(isa, MIB, KnownEdit.INSERT_INSTRUCTION)
@@ -46,7 +44,7 @@ def test_an_insertion_at_the_start_of_1_mib_costs_less_than_2_kib(isa: str) -> N
     assert len(bundle(old, new)) < INSERTION_BYTES
 
 
-@needs_matcher
+@needs.MATCHER
 @pytest.mark.parametrize("edit", [edit for edit in KnownEdit if edit is not KnownEdit.NONE])
 @pytest.mark.parametrize("isa", ["thumb2", "aarch64"])
 def test_every_known_edit_is_applied_and_cheap(isa: str, edit: KnownEdit) -> None:
@@ -56,7 +54,7 @@ def test_every_known_edit_is_applied_and_cheap(isa: str, edit: KnownEdit) -> Non
     assert len(bundle(old, new)) < limit
 
 
-@needs_matcher
+@needs.MATCHER
 @pytest.mark.parametrize("isa", ["thumb2", "aarch64"])
 def test_the_next_version_in_small_blocks_and_without_predictors(isa: str) -> None:
     """Blocks of 4 KiB cut instructions and pieces; an ECU without predictors gets another bundle to the same image."""
@@ -68,14 +66,14 @@ def test_the_next_version_in_small_blocks_and_without_predictors(isa: str) -> No
     assert sizes[0] < sizes[1]
 
 
-@needs_matcher
+@needs.MATCHER
 @pytest.mark.parametrize("effort", [1, 9])
 def test_efforts(effort: int) -> None:
     old, new = images("thumb2", 32 * KIB, KnownEdit.REMOVE_FUNCTION)
     assert len(bundle(old, new, effort=effort)) < INSERTION_BYTES
 
 
-@needs_matcher
+@needs.MATCHER
 def test_alignments_are_the_same_every_time_and_survive_a_file() -> None:
     old, new = images("thumb2", 64 * KIB, KnownEdit.INSERT_FUNCTION)
     first, second = align(old, new), align(old, new)
@@ -86,7 +84,7 @@ def test_alignments_are_the_same_every_time_and_survive_a_file() -> None:
     assert load(dump(plain), old, new) == plain
 
 
-@needs_matcher
+@needs.MATCHER
 def test_the_pure_twin_applies_what_the_kernel_made(tmp_path: Path) -> None:
     old, new = images("thumb2", 16 * KIB, KnownEdit.INSERT_INSTRUCTION)
     (tmp_path / "old").write_bytes(old)

@@ -7,16 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packager.bundle.encoder import Label, encode
-from packager.diff import matcher
 from packager.diff.engine import align
 from packager.vehicle.instructions import InstructionSet
 from packager.vehicle.profile import KIB, Coder, UpdateProfile
-from tests import spec_reader
+from tests import needs, spec_reader
 from tests.predicted_cases import code
 from tests.property.test_vehicle_two_readers import apply
 from tests.sample_bundles import sign
 
-pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="no compiled matcher here")
+pytestmark = needs.MATCHER
 
 FAR = 0x5123_0000_0000_0000
 """A base that section 4 can't hold; it must not be chosen."""

@@ -5,15 +5,15 @@ import random
 import pytest
 
 from packager.bundle.encoder import Label, encode
-from packager.diff import matcher
 from packager.diff.engine import Alignment, align, dump, level_of
 from packager.diff.prediction import NOTHING
 from packager.vehicle.instructions import InstructionSet
 from packager.vehicle.profile import DEFAULT_PROFILE
+from tests import needs
 from tests.predicted_bundles import firmware
 from tests.sample_bundles import noise
 
-pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="the matcher is not compiled")
+pytestmark = needs.MATCHER
 
 
 def edited(data: bytes, seed: int) -> bytes:

@@ -9,9 +9,10 @@ from packager.diff import matcher
 from packager.diff.detection import has_cell_lists
 from packager.diff.engine import align
 from packager.diff.prediction import CELLS
-from packager.vehicle._pure_fields import target_of
+from packager.vehicle._pure_fields import extend, gather, invert_by_sign
 from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import TABLES, Form, Instruction, InstructionSet
+from tests import needs
 from tests.predicted_cases import code
 from tests.sample_bundles import noise
 
@@ -50,11 +51,19 @@ def test_cells_are_predicted_where_one_was_inserted() -> None:
     assert not prediction.follows_addresses
 
 
-compiled = pytest.mark.skipif(not matcher.is_compiled(), reason="no compiled matcher here")
+def target_of(row: Instruction, word: int, address: int) -> int:
+    """Return where an instruction at `address` leads."""
+    base = address & ~0xFFF if row.form is Form.PAGE else (address + row.bias) & ~(row.align - 1)
+    field = gather(word, row.slices)
+    if row.form is Form.SIGN_INVERTED:
+        field = invert_by_sign(field, row.bits)
+    return base + ((extend(field, row.bits) if row.is_signed else field) << row.scale)
+
+
 ROWS = [row for rows in TABLES.values() for row in rows if row.form is not Form.PAIR and row.width_bytes == 4]
 
 
-@compiled
+@needs.MATCHER
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name} {row.value:x}")
 @pytest.mark.parametrize("step", [2, 4])
 def test_calls_into_the_image_are_counted_as_the_tables_say(row: Instruction, step: int) -> None:
@@ -74,7 +83,7 @@ def test_calls_into_the_image_are_counted_as_the_tables_say(row: Instruction, st
     assert matcher.count_calls(row, sample, start, image_bytes, step) == counted
 
 
-@compiled
+@needs.MATCHER
 @pytest.mark.parametrize("width", [4, 8])
 @pytest.mark.parametrize(("changes", "step"), [(0, 1), (19, 1), (20, 2), (95, 9)])
 def test_words_that_changed_are_sampled_at_even_steps(width: int, changes: int, step: int) -> None:
@@ -95,7 +104,7 @@ def number_of_byte(place: int, width: int) -> int:
     return place // width % width
 
 
-@compiled
+@needs.MATCHER
 @pytest.mark.parametrize(("width", "most"), [(2, 1), (4, 0), (16, 1)])
 def test_other_words_are_refused(width: int, most: int) -> None:
     assert matcher.changed_words(bytes(64), bytes(64), [Segment(0, 0, 64)], 4, 1) == []
@@ -103,14 +112,14 @@ def test_other_words_are_refused(width: int, most: int) -> None:
         matcher.changed_words(bytes(64), bytes(64), [Segment(0, 0, 64)], width, most)
 
 
-@compiled
+@needs.MATCHER
 @pytest.mark.parametrize("segment", [(0, 0, 65), (60, 0, 8), (0, 60, 8)])
 def test_words_outside_the_images_do_not_count(segment: tuple[int, int, int]) -> None:
     assert len(matcher.changed_words(bytes(64), b"x" * 64, [Segment(0, 0, 64)], 4, 99)) == 16
     assert matcher.changed_words(bytes(64), b"x" * 64, [Segment(*segment)], 4, 99) == []
 
 
-@compiled
+@needs.MATCHER
 @pytest.mark.parametrize(("step", "form", "at"), [(0, 0, 0), (4, 3, 0), (4, 0, 32)])
 def test_what_is_no_field_of_an_instruction_is_refused(step: int, form: int, at: int) -> None:
     row = (0xFC000000, 0x94000000, form, 2, 0, 1, 1, 26)

@@ -16,9 +16,10 @@ from packager.diff import bsdiff, matcher
 from packager.diff.alignment import MIN_SEGMENT_BYTES
 from packager.diff.matcher import LEAST_PART_BYTES, PART_BYTES, Costs, Index
 from packager.vehicle.core.segments import Segment
+from tests import needs
 from tests.perf.matcher_costs import can_measure, measure
 
-pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="no compiled matcher here")
+pytestmark = needs.MATCHER
 COSTS = Costs()
 
 

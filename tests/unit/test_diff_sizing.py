@@ -4,14 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from packager.diff import matcher, sizing
+from packager.diff import sizing
 from packager.diff.prediction import NOTHING, Part, Prediction, make_context, parts_of
 from packager.diff.sizing import measure
 from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import InstructionSet
+from tests import needs
 from tests.predicted_cases import code
 
-pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="the matcher is not compiled")
+pytestmark = needs.MATCHER
 
 
 def changed_code() -> tuple[bytes, bytes, Prediction]:

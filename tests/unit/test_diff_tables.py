@@ -13,9 +13,10 @@ from packager.diff.realignment import clusters, join, old_range, overlapping
 from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import Group, InstructionSet
 from packager.vehicle.profile import DEFAULT_PROFILE
+from tests import needs
 from tests.sample_bundles import noise
 
-pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="the matcher is not compiled")
+pytestmark = needs.MATCHER
 
 FUNCTIONS = 4000
 

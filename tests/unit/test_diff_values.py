@@ -15,8 +15,9 @@ from packager.diff.sizing import measure
 from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import Group, InstructionSet
 from packager.vehicle.profile import DEFAULT_PROFILE
+from tests import needs
 
-pytestmark = pytest.mark.skipif(not matcher.is_compiled(), reason="the matcher is not compiled")
+pytestmark = needs.MATCHER
 
 
 def words(numbers: list[int]) -> bytes:

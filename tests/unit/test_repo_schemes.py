@@ -1,6 +1,5 @@
 """Public keys: the kinds that are accepted, each in one form only and under the one id that follows from it."""
 
-import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from securesystemslib.signer import Key, SSlibKey
 from packager.model.policy import KEY_SCHEMES
 from packager.repo.key_files import encode_private
 from packager.repo.schemes import MIN_RSA_BITS, canonical, check_public, fingerprint, generate, public_half, scheme_of
+from tests import needs
 
 
 @cache
@@ -98,7 +98,7 @@ def test_compressed_point_is_the_same_key() -> None:
     assert (again, fingerprint(again)) == (key, fingerprint(key))
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the command openssl")
+@needs.commands("openssl")
 @pytest.mark.parametrize("scheme", ["ed25519", "ecdsa-sha2-nistp384", "rsassa-pss-sha256"])
 def test_fingerprint_is_what_openssl_computes(tmp_path: Path, scheme: str) -> None:
     private = generate(scheme)

@@ -1,7 +1,6 @@
 """Key URIs: what opens, what is refused before it opens, who is asked for a secret, and that no signature leaves that does not hold."""
 
 import logging
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from packager.model.policy import KEY_SCHEMES
 from packager.repo.key_files import MIN_PASSPHRASE_CHARACTERS, encode_private
 from packager.repo.schemes import PrivateKey, generate, public_half, scheme_of
 from packager.repo.signers import import_public, open_signer, path_of
+from tests import needs
 
 PASSPHRASE = "correct horse battery staple"
 
@@ -74,7 +74,7 @@ def test_wrong_or_missing_passphrase_is_refused_and_never_told(
     assert PASSPHRASE not in said
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the command openssl")
+@needs.commands("openssl")
 def test_keys_of_other_tools_are_read(tmp_path: Path) -> None:
     """As the README says: scrypt, and the way out of the old form that the hint names."""
     private = generate("ecdsa-sha2-nistp384")
@@ -200,7 +200,7 @@ class Service(Signer):
 
     @classmethod
     def from_priv_key_uri(cls, priv_key_uri: str, public_key: Key, secrets_handler: Any = None) -> Signer:
-        raise NotImplementedError
+        raise AssertionError("it was made already")
 
     def sign(self, payload: bytes) -> Signature:
         if self.ask is not None:

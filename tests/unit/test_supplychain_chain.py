@@ -31,6 +31,7 @@ from packager.supplychain.steps import (
     image_artifact,
     rebuilt_artifact,
 )
+from packager.vehicle.core.targets import bundle_path
 from packager.vehicle.identity import Digest
 from tests.supply_chain import (
     KEYS,
@@ -162,7 +163,7 @@ def test_step_with_a_threshold_of_two(build: Build) -> None:
         build, "link of step 'bundle': found signatures", {**files, file_of(BUNDLE, "bundle-2"): files[file_of(BUNDLE)]}
     )
     # they disagree
-    build.products[BUNDLE] = {**build.products[BUNDLE], bundle_artifact("E0", "new", None): digest("other")}
+    build.products[BUNDLE] = {**build.products[BUNDLE], bundle_artifact("E0/new/full.bundle"): digest("other")}
     broken(build, "disagree on its artifacts", {**files, file_of(BUNDLE, "bundle-2"): build.link(BUNDLE, "bundle-2")})
 
 
@@ -379,9 +380,10 @@ def test_old_image_passed_off_as_rebuilt(build: Build) -> None:
 def test_bundle_from_an_image_that_was_not_collected(build: Build) -> None:
     stranger = digest("stranger")
     build.olds.append(stranger)
-    build.products[BUNDLE][bundle_artifact("E0", "new", stranger)] = digest("b")
-    build.materials[SELF_CHECK][bundle_artifact("E0", "new", stranger)] = digest("b")
-    build.materials[PUBLISH][bundle_artifact("E0", "new", stranger)] = digest("b")
+    bundle = bundle_artifact(bundle_path("E0", "new", stranger))
+    build.products[BUNDLE][bundle] = digest("b")
+    build.materials[SELF_CHECK][bundle] = digest("b")
+    build.materials[PUBLISH][bundle] = digest("b")
     broken(build, "starts from an image that step 'collect' does not list")
 
 

@@ -17,7 +17,6 @@ OLD = image(1, 4 * BLOCK_BYTES + 50)
 NEW = edited(OLD)
 NEWER = edited(NEW, 3)
 OTHER = image(2, 2 * BLOCK_BYTES)
-DAY = timedelta(days=1)
 YEARS = timedelta(days=200)
 DELTA = f"eps/2/{Digest.of(OLD).hex}.bundle"
 FULL = "eps/2/full.bundle"

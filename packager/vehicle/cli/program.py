@@ -156,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         ("update", _update, "install the newest image of every ECU, all or none"),
         ("download", _download, "refresh --metadata-dir and download targets of a plain TUF repository"),
     ):
-        subparser = commands.add_parser(name, help=text, description=text.capitalize() + ".", parents=[shared])
+        subparser = commands.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.", parents=[shared])
         subparser.set_defaults(command=command)
         if name == "status":
             text = "tell what an update would download and need, before it does; reads the repository"
