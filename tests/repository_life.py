@@ -17,7 +17,7 @@ from packager.repo.online import Online
 from packager.repo.proposal import propose
 from packager.repo.publication import Published, publish
 from packager.repo.serving import FetchFromDirectory
-from packager.repo.staged import STAGED, StagedFile, demands, parse_file, read_staged, with_signature
+from packager.repo.staged import STAGED, StagedFile, demands, parse_file, read_staged, unsigned_file, with_signature
 from packager.repo.staging_area import stage
 from packager.repo.writes import Writes
 from packager.vehicle.core.head import MIN_HEAD_BYTES, SignedHead
@@ -112,7 +112,8 @@ class Life:
         """Propose and stage; returns what was proposed."""
         directory, contents = release or (None, None)
         proposed = propose(self.policy, self.keys, self.in_force(), self.now, contents, **options)
-        stage(self.directory, proposed, directory, contents)
+        files = {role: unsigned_file(role, payload) for role, payload in proposed.items()}
+        stage(self.directory, files, directory, contents)
         return proposed
 
     def sign(self, *but: str) -> None:

@@ -13,11 +13,9 @@ from packager.cli.secrets import ask_secret
 from packager.cli.times import AS_OF, as_of
 from packager.model.errors import RepositoryError
 from packager.pipeline.repository import Place, propose_changes, publish_staged, refresh_online
-from packager.repo.ceremony import read_root
 from packager.repo.keys import load_signers
 from packager.repo.online import Online
-from packager.repo.staged import STAGED, parse_file, read_staged
-from packager.repo.staging_area import stage_files
+from packager.repo.staged import STAGED, demands, read_staged
 
 
 @click.command()
@@ -34,16 +32,6 @@ def init(
     place = open_place(repository, directory, root_file, as_of(issued_at))
     if place.in_force().roots or read_staged(repository):
         raise RepositoryError(f"{repository}: has a root already, expected none", hint="packager repo status")
-    if place.anchor is not None:
-        root = read_root(place.anchor)
-        stage_files(repository, {"root": parse_file(f"{root.version}.root.json", place.anchor)})
-        output.result(
-            "summary",
-            f"{repository / STAGED / f'{root.version}.root.json'}: the signed root; next: packager repo publish {repository}",
-            staged=[f"{root.version}.root.json"],
-            is_signed=True,
-        )
-        return
     _show_staged(output, repository, place)
 
 
@@ -174,11 +162,15 @@ def _show_staged(
     retired: tuple[str, ...] = (),
 ) -> None:
     files = propose_changes(place, release, is_renewed=renew, warn_days=warn_days, is_replaced=replace, retired=retired)
-    lines = [f"  {repository / STAGED / file.name}" for file in files]
-    if files:
+    staged, in_force = {file.role: file for file in files}, place.in_force()
+    to_sign = [file.name for file in files if any(demand.lacking for demand in demands(file, staged, in_force))]
+    lines = [f"  {repository / STAGED / file.name}{'' if file.name in to_sign else ': is signed'}" for file in files]
+    if to_sign:
         lines.append(
-            f"{len(files)} to sign; next: packager repo sign FILE --key NAME; packager repo status {repository}"
+            f"{len(to_sign)} to sign; next: packager repo sign FILE --key NAME; packager repo status {repository}"
         )
+    elif files:
+        lines.append(f"nothing left to sign; next: packager repo publish {repository}")
     else:
         lines.append(f"{repository}: nothing to sign; it is as the policy wants it")
-    output.result("summary", "\n".join(lines), staged=[file.name for file in files])
+    output.result("summary", "\n".join(lines), staged=[file.name for file in files], to_sign=to_sign)

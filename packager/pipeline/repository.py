@@ -22,8 +22,8 @@ from packager.repo.online import Online, renew_online
 from packager.repo.proposal import propose
 from packager.repo.publication import Published, publish
 from packager.repo.signing import sign
-from packager.repo.staged import STAGED, StagedFile, parse_file, read_staged, role_policy
-from packager.repo.staging_area import stage, stage_files
+from packager.repo.staged import STAGED, StagedFile, parse_file, read_staged, role_policy, unsigned_file
+from packager.repo.staging_area import stage
 from packager.vehicle.trust.metadata_store import TrustedMetadata
 
 
@@ -73,6 +73,8 @@ def propose_changes(
 ) -> list[StagedFile]:
     """Stage what has to be signed so that the repository follows the policy and offers a new release.
 
+    A repository in which nothing is published begins with the root that is trusted already, if there is one.
+
     Args:
         place: The repository.
         release_dir: What a build left; None for none.
@@ -82,7 +84,7 @@ def propose_changes(
         retired: Ids of releases that no car reads any more, to be taken out of what cars read.
 
     Raises:
-        RepositoryError: The release or what is in force does not hold.
+        RepositoryError: The release or what is in force does not hold; or a repository would begin with a root that the policy has changed.
         SupplyChainError: The release's chain does not hold. Nothing is staged then.
         SpaceError: A file can't be written.
     """
@@ -90,6 +92,9 @@ def propose_changes(
     if contents is not None:
         verify_contents(contents, place.policy, place.keys, place.now)
     in_force = place.in_force()
+    signed: dict[str, StagedFile] = {}
+    if in_force.root is None and place.anchor is not None:
+        in_force, signed = _begin(place.anchor)
     payloads = propose(
         place.policy,
         place.keys,
@@ -100,10 +105,12 @@ def propose_changes(
         warn_days=warn_days,
         retired=retired,
     )
+    _check_begun(signed, payloads)
     _check_vouched(
         in_force, payloads, [directory / TARGETS for directory in (release_dir, place.directory) if directory]
     )
-    return stage(place.directory, payloads, release_dir, contents, is_replaced=is_replaced)
+    files = signed | {role: unsigned_file(role, payload) for role, payload in payloads.items()}
+    return stage(place.directory, files, release_dir, contents, is_replaced=is_replaced)
 
 
 def publish_at_once(directory: Path, authority: Authority, now: datetime) -> Published:
@@ -121,21 +128,15 @@ def publish_at_once(directory: Path, authority: Authority, now: datetime) -> Pub
         SpaceError: A file can't be written.
     """
     policy, signers = authority.policy, authority.signers
-    root = read_root(authority.root)
-    known = InForce((root,), root, files={Root.type: authority.root})
+    known, files = _begin(authority.root)
     proposed = propose(policy, authority.keys, known, now, read_contents(directory))
-    if Root.type in proposed:
-        raise RepositoryError(
-            "root.json: its keys or thresholds differ from the policy's",
-            hint="packager repo propose rotates the root of a repository; for a new demo set, make keys anew",
-        )
-    files = {Root.type: parse_file(f"{root.version}.root.json", authority.root)}
+    _check_begun(files, proposed)
     for role, payload in proposed.items():
         mine = role_policy(policy, role)
         assert isinstance(payload, Targets)  # noqa: S101 - the root was looked for above
         assert mine is not None  # noqa: S101 - the policy has every role that was proposed
         files[role] = parse_file(f"{payload.version}.{role}.json", sign(role, payload, mine, signers))
-    stage_files(directory, files)
+    stage(directory, files)
     place = Place(directory, policy, authority.keys, now, authority.root)
     published = publish_staged(place, Online(policy, signers, now), allow_demo=True)
     (directory / STAGED).rmdir()
@@ -161,6 +162,21 @@ def refresh_online(place: Place, online: Online, warn_days: int | None = None) -
         return any(life.is_due for life in lives if life.role == "snapshot")
 
     return renew_online(place.directory, online, snapshot_is_due=is_due, anchor=place.anchor)
+
+
+def _begin(anchor: bytes) -> tuple[InForce, dict[str, StagedFile]]:
+    """Return what is in force where nothing is published yet but a root is trusted, and that root as it will be staged."""
+    root = read_root(anchor)
+    file = parse_file(f"{root.version}.root.json", anchor)
+    return InForce((root,), root, files={Root.type: anchor}), {Root.type: file}
+
+
+def _check_begun(signed: Mapping[str, StagedFile], proposed: Collection[str]) -> None:
+    if Root.type in signed and Root.type in proposed:
+        raise RepositoryError(
+            f"{signed[Root.type].name}: its keys or thresholds differ from the policy's",
+            hint="publish it first (packager repo init, publish), then propose the next; for a new demo set, make keys anew",
+        )
 
 
 def _check_vouched(in_force: InForce, proposed: Mapping[str, Root | Targets], places: Sequence[Path]) -> None:

@@ -85,10 +85,10 @@ class Demand:
         return max(self.role.threshold - len(self.signed), 0)
 
 
-def unsigned(payload: Root | Targets) -> bytes:
-    """Return the file of a payload that nobody signed yet."""
+def unsigned_file(role: str, payload: Root | Targets) -> StagedFile:
+    """Return a proposal that nobody signed yet."""
     metadata: Metadata[Any] = Metadata(payload)
-    return metadata.to_bytes(JSONSerializer(compact=True))
+    return parse_file(f"{payload.version}.{role}.json", metadata.to_bytes(JSONSerializer(compact=True)))
 
 
 def role_policy(policy: KeyPolicy, role: str) -> RolePolicy | None:

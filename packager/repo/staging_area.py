@@ -7,12 +7,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from tuf.api.metadata import Root, Targets
-
 from packager.model.errors import RepositoryError, SpaceError
 from packager.repo.contents import TARGETS, Contents
 from packager.repo.files import locked
-from packager.repo.staged import STAGED, StagedFile, parse_file, read_staged, unsigned
+from packager.repo.staged import STAGED, StagedFile, read_staged
 from packager.repo.writes import Writes, identify
 from packager.vehicle.core.targets import CHAIN, ImageTarget
 
@@ -21,7 +19,7 @@ _TREES = (CHAIN, "evidence")
 
 def stage(
     directory: Path,
-    payloads: Mapping[str, Root | Targets],
+    files: Mapping[str, StagedFile],
     release_dir: Path | None = None,
     contents: Contents | None = None,
     *,
@@ -31,7 +29,7 @@ def stage(
 
     Args:
         directory: ``DIR``; made if missing.
-        payloads: What has to be signed, by role.
+        files: What has to be signed, or is signed already, by role.
         release_dir: The new release; None for none.
         contents: What it says.
         is_replaced: Whether proposals that have signatures may go.
@@ -43,19 +41,6 @@ def stage(
         RepositoryError: A proposal with signatures would be lost.
         SpaceError: A file can't be written.
     """
-    files = {role: _as_file(role, payload) for role, payload in payloads.items()}
-    return stage_files(directory, files, release_dir, contents, is_replaced=is_replaced)
-
-
-def stage_files(
-    directory: Path,
-    files: Mapping[str, StagedFile],
-    release_dir: Path | None = None,
-    contents: Contents | None = None,
-    *,
-    is_replaced: bool = False,
-) -> list[StagedFile]:
-    """Put files into ``DIR/staged``; see `stage`."""
     writes = Writes()
     try:
         (directory / STAGED).mkdir(parents=True, exist_ok=True)
@@ -84,14 +69,12 @@ def stage_files(
     return [kept.get(role, file) for role, file in files.items()]
 
 
-def _as_file(role: str, payload: Root | Targets) -> StagedFile:
-    return parse_file(f"{payload.version}.{role}.json", unsigned(payload))
-
-
 def _is_same(before: StagedFile, after: StagedFile) -> bool:
-    """Tell whether two proposals say the same, whenever they expire."""
+    """Tell whether two proposals say the same, whenever they expire; of a signed one every byte counts."""
+    if after.metadata.signatures:
+        return before.data == after.data
     first, second = before.metadata.claimed.to_dict(), after.metadata.claimed.to_dict()
-    return {**first, "expires": None} == {**second, "expires": None} and not after.metadata.signatures
+    return {**first, "expires": None} == {**second, "expires": None}
 
 
 def _copy_release(directory: Path, release_dir: Path, contents: Contents) -> None:

@@ -138,6 +138,26 @@ def test_what_was_built_elsewhere_is_signed_to_the_same_bytes(workshop: Path, tm
     assert files(tmp_path / "out/repo") == files(workshop / "signed" / "repo")
 
 
+def test_the_first_release_is_proposed_under_the_root_that_is_trusted(
+    workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = shutil.copytree(workshop / "all-unsigned", tmp_path / "release")
+    keys = shutil.copytree(workshop / "keys", tmp_path / "keys")
+    approve_release(release, authority_of(workshop), ISSUED_AT)
+    command = ["repo", "propose", str(tmp_path / "site"), str(release), "--keys", str(keys), "--issued-at=2026-11-20"]
+    assert run(packager, [*command, "--json"], "packager") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["staged"] == ["1.root.json", *said["to_sign"]]
+    root = (keys / "public/root.json").read_bytes()
+    assert (tmp_path / "site/staged/1.root.json").read_bytes() == root
+    shutil.rmtree(tmp_path / "site")
+    policy = (keys / "policy.toml").read_text()
+    (keys / "policy.toml").write_text(policy.replace("threshold = 2", "threshold = 3", 1))
+    assert run(packager, command, "packager") == 40
+    assert "1.root.json: its keys or thresholds differ from the policy's" in capsys.readouterr().err
+    assert not (tmp_path / "site").exists()
+
+
 def test_a_build_without_a_functionary_s_key_is_refused(workshop: Path, tmp_path: Path) -> None:
     keys = shutil.copytree(workshop / "build-keys", tmp_path / "keys")
     next((keys / "private").glob("diff*")).unlink()

@@ -176,6 +176,17 @@ def test_a_signed_root_is_taken_as_it_is(site: Path, cli: Cli, tmp_path: Path) -
     assert (tmp_path / "other/staged/1.root.json").read_bytes() == (site / "staged/1.root.json").read_bytes()
 
 
+def test_proposing_begins_with_the_root_that_is_trusted(site: Path, cli: Cli, tmp_path: Path) -> None:
+    """Else custodians would sign another first version, and publishing would refuse it."""
+    for key in ("root-1", "root-2"):
+        sign(cli, site / "staged/1.root.json", key)
+    trusted = site / "staged/1.root.json"
+    for _ in range(2):
+        code, out, _ = cli("propose", tmp_path / "other", "--root", trusted, AT)
+        assert (code, "1.root.json: is signed" in out, "nothing left to sign" in out) == (0, True, True)
+        assert (tmp_path / "other/staged/1.root.json").read_bytes() == trusted.read_bytes()
+
+
 @pytest.mark.parametrize("line", sorted(set(re.findall(r"^(?:! )?packager ([a-z].*)$", CEREMONY, re.MULTILINE))))
 def test_the_ceremony_types_what_the_program_knows(line: str) -> None:
     words = shlex.split(line, comments=True)
