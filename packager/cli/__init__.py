@@ -30,7 +30,7 @@ MODULES: Final = {
 
 
 @click.group(
-    commands=OnDemand(MODULES),
+    commands=OnDemand(MODULES, "PACKAGER"),
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )

@@ -1,13 +1,16 @@
 """Turns errors into exit codes and messages. Codes are a promise to scripts: open to addition, closed to renumbering."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NoReturn
 
 import click
 
+from packager.cli.options import Form
 from packager.model.errors import PackagerError
 from packager.vehicle.errors import VehicleError
 
@@ -44,10 +47,9 @@ def _stop(number: int, _frame: object) -> NoReturn:
 
 def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
     """Run a command line and return its exit code. Expected errors are one message, never a traceback."""
+    form = Form("--json" in arguments)
     try:
-        result = command.main(
-            args=list(arguments), prog_name=program, standalone_mode=False, auto_envvar_prefix="PACKAGER"
-        )
+        result = command.main(args=list(arguments), prog_name=program, standalone_mode=False, obj=form)
     except click.ClickException as error:
         code, message, hint = USAGE, error.format_message(), ""
         if isinstance(error, click.UsageError) and error.ctx is not None:
@@ -62,14 +64,18 @@ def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
         code, message, hint = error.exit_code, str(error), ""
     else:
         return result if isinstance(result, int) else 0
-    if "--json" in arguments:
-        click.echo(json.dumps({"message_type": "exit_error", "code": code, "message": message, "hint": hint}))
-    else:
-        click.echo(f"{program}: error: {message}" + (f"\nhint: {hint}" if hint else ""), err=True)
+    with suppress(BrokenPipeError):  # nobody reads; the code still tells
+        if form.as_json:
+            click.echo(json.dumps({"message_type": "exit_error", "code": code, "message": message, "hint": hint}))
+        else:
+            click.echo(f"{program}: error: {message}" + (f"\nhint: {hint}" if hint else ""), err=True)
     return code
 
 
 def end(code: int) -> None:
-    """Leave the process with `code`, after what was printed has gone out."""
-    sys.stdout.flush()
+    """Leave the process with `code`, after what was printed has gone out, if anybody reads it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # keeps Python from trying again
     sys.exit(code)

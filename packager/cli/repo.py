@@ -16,7 +16,7 @@ MODULES: Final = {
 }
 
 
-@click.group(commands=OnDemand(MODULES))
+@click.group(commands=OnDemand(MODULES, "PACKAGER_REPO"))
 def repo() -> None:
     """Keep a repository: DIR/repo is served, proposals to be signed lie in DIR/staged.
 

@@ -131,6 +131,6 @@ class Evidence:
         if len(mine) < role.threshold:
             raise KeyMaterialError(
                 f"step {name!r}: found {len(mine)} of its keys to sign with, expected {role.threshold}",
-                hint="make keys",
+                hint="packager keys create",
             )
         return mine

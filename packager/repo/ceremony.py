@@ -96,7 +96,7 @@ def load_root(directory: Path) -> bytes:
             return file.read(workflow.MAX_ROOT_BYTES + 1)
     except OSError as error:
         raise KeyMaterialError(
-            f"{path}: {error.strerror or error}; expected the signed root", hint="make keys"
+            f"{path}: {error.strerror or error}; expected the signed root", hint="packager keys create"
         ) from error
 
 

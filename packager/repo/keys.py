@@ -24,7 +24,7 @@ from packager.vehicle.trust.signatures import key_identity
 DEMO_MARKER: Final = "x-packager-demo"
 ROOT_NAME: Final = "root.json"
 URIS_NAME: Final = "uris.toml"
-_MAKE: Final = "make keys"
+_MAKE: Final = "packager keys create"
 _PRIVATE_DIR_MODE: Final = 0o700
 _PRIVATE_MODE: Final = 0o600
 _PUBLIC_MODE: Final = 0o644
@@ -169,7 +169,7 @@ def load_signers(
             absent = ", ".join(name for name in role.keys if name not in here)
             raise KeyMaterialError(
                 f"{directory / 'private'}: found {len(here)} of {len(role.keys)} keys, expected {role.threshold}; missing: {absent}",
-                hint="restore them, or say where they lie (packager keys add NAME --uri URI); for a new policy: make keys",
+                hint="restore them, or say where they lie (packager keys add NAME --uri URI); for a new policy: packager keys create",
             )
         for name in here:
             if name not in signers:

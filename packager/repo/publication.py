@@ -221,7 +221,7 @@ def _check_demo(in_force: InForce, fresh: Mapping[str, StagedFile]) -> None:
         if DEMO_MARKER in payload.unrecognized_fields or any(map(is_demo, keys.values())):
             raise RepositoryError(
                 f"{payload.type}: has demo keys, which anybody may have; expected real ones",
-                hint="set demo = false in the policy and make keys; for a demonstration, --allow-demo-keys",
+                hint="set demo = false in the policy and make new keys (packager keys create); for a demonstration, --allow-demo-keys",
             )
 
 

@@ -47,7 +47,7 @@ def sign(role: str, payload: Payload, policy: RolePolicy, signers: Mapping[str, 
         absent = ", ".join(name for name in policy.keys if name not in signers)
         raise KeyMaterialError(
             f"role {role!r}: found {len(mine)} of its keys to sign with, expected {policy.threshold}; missing: {absent}",
-            hint="make keys, or ask the holders",
+            hint="packager keys create, or ask the holders",
         )
     metadata = Metadata(payload)
     for name in mine:

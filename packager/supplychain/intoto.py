@@ -156,7 +156,7 @@ def make_layout(
     if len(owners) < policy.layout.threshold:
         raise KeyMaterialError(
             f"layout: found {len(owners)} of its owners' keys to sign with, expected {policy.layout.threshold}",
-            hint="make keys",
+            hint="packager keys create",
         )
     starts = [old_name(old) for old in olds]
     steps = []

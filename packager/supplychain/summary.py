@@ -75,7 +75,7 @@ def choose_gate_signers(policy: RolePolicy, signers: Mapping[str, Signer]) -> li
     if len(mine) < policy.threshold:
         raise KeyMaterialError(
             f"release gate: found {len(mine)} of its keys to sign with, expected {policy.threshold}",
-            hint="make keys, or run this where the gate's keys are",
+            hint="packager keys create, or run this where the gate's keys are",
         )
     return mine
 

@@ -296,7 +296,7 @@ def test_bad_input_is_named_and_leaves_nothing(
 def test_missing_keys_are_named(workshop: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     shutil.copy(workshop / "keys" / "policy.toml", tmp_path)
     code, _, err = cli("build", workshop / "small.toml", "--out", tmp_path / "out", "--keys", tmp_path, ISSUED_AT)
-    assert (code, "make keys" in err, (tmp_path / "out").exists()) == (30, True, False)
+    assert (code, "packager keys create" in err, (tmp_path / "out").exists()) == (30, True, False)
 
 
 @pytest.mark.parametrize(

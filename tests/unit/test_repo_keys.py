@@ -162,7 +162,7 @@ def test_missing_keys_say_how_to_make_them(tmp_path: Path) -> None:
     for call in (load_public, load_signer):
         with pytest.raises(KeyMaterialError) as caught:
             call(tmp_path, "body")
-        assert caught.value.hint == "make keys"
+        assert caught.value.hint == "packager keys create"
         assert caught.value.exit_code == 30
 
 
@@ -295,7 +295,7 @@ def test_time_of_issue_is_whole_seconds_of_utc(keys: Path, issued_at: datetime) 
 def test_missing_root_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(KeyMaterialError) as caught:
         load_root(tmp_path)
-    assert caught.value.hint == "make keys"
+    assert caught.value.hint == "packager keys create"
 
 
 def test_root_with_one_key_under_two_ids_is_refused(keys: Path) -> None:
