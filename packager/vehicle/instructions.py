@@ -6,7 +6,6 @@ Predicted blocks (FORMAT.md section 13) rewrite these fields. The same tables dr
 Sources: Arm Architecture Reference Manuals (ARMv7-M DDI 0403, ARMv8-A DDI 0487), RISC-V Unprivileged ISA 20191213, Intel SDM volume 2.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Final
@@ -211,39 +210,10 @@ STEP_BYTES: Final = {
     InstructionSet.RECORDS: 1,
 }
 """Alignment of instructions."""
-KEY_BITS: Final = {
-    InstructionSet.THUMB2: (8, 24),
-    InstructionSet.ARM32: (24,),
-    InstructionSet.AARCH64: (24,),
-    InstructionSet.RISCV: (0, 8),
-}
-"""Which bytes of an instruction tell which rows can match: those from these bits on."""
-
-
-def candidates(rows: Sequence[Instruction | Prefix], shift: int) -> tuple[int, ...]:
-    """Return, for every value of the byte from bit `shift` on, a mask of the rows that can match."""
-    return tuple(
-        sum(
-            1 << index
-            for index, row in enumerate(rows)
-            if not ((key << shift) ^ row.value) & row.mask & (0xFF << shift)
-        )
-        for key in range(256)
-    )
-
-
-def _candidates_in_c(name: str, rows: Sequence[Instruction | Prefix], shifts: tuple[int, ...]) -> list[str]:
-    lines = [f"static const uint8_t ota_{name}_candidates[{len(shifts)}][256] = {{"]
-    for shift in shifts:
-        keys = candidates(rows, shift)
-        lines.append("    {")
-        lines += ["        " + ", ".join(map(str, keys[at : at + 32])) + "," for at in range(0, 256, 32)]
-        lines.append("    },")
-    return [*lines, "};"]
 
 
 def _slice_in_c(piece: Slice) -> str:
-    return f"{{{piece.at}, {piece.width}, {(piece.field - piece.at) % 32}}}"
+    return f"{{0x{((1 << piece.width) - 1) << piece.at:08X}u, {(piece.field - piece.at) % 32}}}"
 
 
 def as_c_header() -> str:
@@ -272,13 +242,13 @@ def as_c_header() -> str:
                 f"    {{0x{row.mask:08X}u, 0x{row.value:08X}u, 0x{taken:08X}u, {fields}, {counts},\n"
                 f"     {{{parts[0]}}}, {{{parts[1]}}}}}, /* {row.name} */"
             )
-        lines += ["};", *_candidates_in_c(name, rows, KEY_BITS[instruction_set]), ""]
+        lines += ["};", ""]
     lines.append("static const struct ota_prefix ota_x86_prefixes[] = {")
     lines += [
         f"    {{0x{prefix.mask:04X}, 0x{prefix.value:04X}, {prefix.length_bytes}, {int(prefix.group)}}}, /* {prefix.name} */"
         for prefix in X86_PREFIXES
     ]
-    return "\n".join([*lines, "};", *_candidates_in_c("x86", X86_PREFIXES, (0, 8)), "", "#endif", ""])
+    return "\n".join([*lines, "};", "", "#endif", ""])
 
 
 if __name__ == "__main__":

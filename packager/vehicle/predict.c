@@ -2,41 +2,40 @@
 #include "instructions.h"
 #include "predict_piece.h"
 
-enum { BATCH = 128 };
+enum { BATCH = 128, POINTER = 0x80 };
 
-/* The rows of an instruction set, and what tells them apart at a glance. */
+/* The rows of an instruction set. */
 struct table {
     const struct ota_instruction *rows;
     uint32_t count;
-    const uint8_t (*candidates)[256]; /* by the value of a byte of an instruction: which rows can match; where steps are shorter than 4, two */
-    uint8_t first, second;            /* which bytes these are */
 };
 
-#define TABLE(name, first, second) {ota_##name, sizeof ota_##name / sizeof ota_##name[0], ota_##name##_candidates, first, second}
+#define TABLE(name) {ota_##name, sizeof ota_##name / sizeof ota_##name[0]}
 
 static const struct table tables[OTA_SETS] = {
-    {NULL, 0, ota_arm32_candidates, 0, 0}, /* for pointers alone: no row is wanted */
-    TABLE(thumb2, 1, 3), TABLE(arm32, 3, 3), TABLE(aarch64, 3, 3), TABLE(riscv, 0, 1),
-    {NULL, 0, ota_x86_candidates, 0, 1}, {NULL, 0, ota_arm32_candidates, 0, 0}, {NULL, 0, ota_arm32_candidates, 0, 0},
-    {NULL, 0, ota_arm32_candidates, 0, 0},
+    [OTA_THUMB2] = TABLE(thumb2), [OTA_ARM32] = TABLE(arm32), [OTA_AARCH64] = TABLE(aarch64), [OTA_RISCV] = TABLE(riscv),
 };
 
-/* Note for each part of the old image which entry of the address map is the first in it. */
+/* Note for each part of the old image which entry of the address map is the first in it: as many as are in the parts before. */
 static void index_parts(const struct ota_predictors *predictors, struct ota_lookup *lookup)
 {
-    size_t entry = 0, part, parts = (size_t)1 << lookup->parts_log2;
+    size_t index, parts = (size_t)1 << lookup->parts_log2;
 
     lookup->shift = 0;
     while (predictors->old_bytes > 0 && (predictors->old_bytes - 1) >> lookup->shift >= parts) {
         lookup->shift++;
     }
-    for (part = 0; part < parts; part++) {
-        while (entry < predictors->map_count && predictors->starts[entry] >> lookup->shift < part) {
-            entry++;
-        }
-        lookup->parts[part] = (uint32_t)entry;
+    for (index = 0; index <= parts; index++) {
+        lookup->parts[index] = 0;
     }
-    lookup->parts[parts] = (uint32_t)predictors->map_count;
+    for (index = 0; index < predictors->map_count; index++) {
+        uint64_t part = predictors->starts[index] >> lookup->shift;
+
+        lookup->parts[part < parts ? (size_t)part + 1 : parts]++;
+    }
+    for (index = 1; index <= parts; index++) {
+        lookup->parts[index] += lookup->parts[index - 1];
+    }
     lookup->has_parts = 1;
 }
 
@@ -68,34 +67,29 @@ static void index_slots(const struct ota_predictors *predictors, struct ota_look
     lookup->has_slots = 1;
 }
 
-static uint32_t rotate_left(uint32_t word, int by)
+static inline uint32_t rotate_left(uint32_t word, int by)
 {
     return word << by | word >> (-by & 31);
 }
 
-static uint32_t bits_of(const struct ota_slice *slice)
-{
-    return ((1u << slice->width) - 1u) << slice->at;
-}
-
-static uint32_t gather(uint32_t word, const struct ota_slice *slices, int count)
+static inline uint32_t gather(uint32_t word, const struct ota_slice *slices, int count)
 {
     uint32_t field = 0;
     int index;
 
     for (index = 0; index < count; index++) {
-        field |= rotate_left(word & bits_of(&slices[index]), slices[index].rotation);
+        field |= rotate_left(word & slices[index].bits, slices[index].rotation);
     }
     return field;
 }
 
 /* Put a field where `word` has zeros. */
-static uint32_t scatter(uint32_t word, uint32_t field, const struct ota_slice *slices, int count)
+static inline uint32_t scatter(uint32_t word, uint32_t field, const struct ota_slice *slices, int count)
 {
     int index;
 
     for (index = 0; index < count; index++) {
-        word |= rotate_left(field, -slices[index].rotation & 31) & bits_of(&slices[index]);
+        word |= rotate_left(field, -slices[index].rotation & 31) & slices[index].bits;
     }
     return word;
 }
@@ -121,7 +115,7 @@ static inline uint32_t rewrite(const struct piece *piece, const struct ota_instr
         base = address & ~(uint64_t)0xFFF;
     }
     if (piece->kind == OTA_UNLABEL) {
-        field = gather(word, row->labels, row->label_count) - (uint32_t)floor_shift(base, row->scale);
+        field = gather(word, row->labels, row->label_count) - (uint32_t)(base >> row->scale);
         if (row->form == OTA_SIGN_INVERTED) {
             field = invert_by_sign(field & ((1u << row->bits) - 1u), row->bits);
         }
@@ -136,7 +130,7 @@ static inline uint32_t rewrite(const struct piece *piece, const struct ota_instr
 
         field = (uint32_t)floor_shift(map_offset(piece->predictors, base + (offset << row->scale)), row->scale);
     } else {
-        field += (uint32_t)floor_shift(base, row->scale);
+        field += (uint32_t)(base >> row->scale);
     }
     return scatter(word & ~row->fields, field, row->labels, row->label_count);
 }
@@ -324,74 +318,109 @@ static size_t map_pointer(const struct piece *piece, size_t at)
     return 0;
 }
 
-/* Whether map_pointer may find something at bytes[at], which is aligned to 4 bytes and followed by 4. */
-static inline int may_point(const struct piece *piece, size_t at)
-{
-    uint32_t word = load32(piece->bytes + at);
-    int may = (uint32_t)(word - (uint32_t)piece->mode->base) < piece->below32;
-
-    if (piece->below64 && ((piece->at + at) & 7) == 0 && piece->count - at >= 8) {
-        may |= ((uint64_t)load32(piece->bytes + at + 4) << 32 | word) - piece->mode->base < piece->below64;
-    }
-    if (piece->values) {
-        may |= may_know(piece->predictors, word);
-    }
-    return may;
-}
-
-/* Places in a piece where something may have to be rewritten. */
+/* Places in a piece where something has to be rewritten. */
 struct places {
-    uint8_t found[BATCH]; /* steps from the first place that was looked at */
-    size_t count;
+    uint8_t hits[BATCH];        /* for each place that was looked at, which rows match there, and POINTER */
+    uint64_t found[BATCH / 64]; /* a bit for each where there is anything */
 };
 
-/* Look for rows at `batch` places from `from` on, `step` by `step`, and for what `pointers` says; behind each there are 4 bytes. Most places have
- * none, so this is where the time goes. There is no branch for each: a wrong guess of the processor costs as much as ten places. */
-static inline void look(const struct piece *piece, const struct table *table, size_t from, size_t batch, size_t step, int pointers,
-                        struct places *places)
+/* Return the number of the lowest bit that is set. */
+static inline size_t lowest(uint64_t bits)
 {
-    const uint8_t *bytes = piece->bytes + from, *by_first = table->candidates[0], *by_second = table->candidates[step < 4];
-    const uint64_t below32 = piece->below32, below64 = piece->below64;
-    const size_t first = table->first, second = table->second, aligned = (size_t)(0 - (piece->at + from)) & 3;
-    const uint32_t wanted = piece->wanted, base = (uint32_t)piece->mode->base;
-    const size_t left = piece->count - from, place = (size_t)(piece->at + from) + aligned;
-    size_t index, count = 0;
+    static const uint8_t numbers[64]
+        = {0,  1,  2,  7,  3,  13, 8,  19, 4,  25, 14, 28, 9,  34, 20, 40, 5,  17, 26, 38, 15, 46, 29, 48, 10, 31, 35, 54, 21, 50, 41, 57,
+           63, 6,  12, 18, 24, 27, 33, 39, 16, 37, 45, 47, 30, 53, 49, 56, 62, 11, 23, 32, 36, 44, 52, 55, 61, 22, 43, 51, 60, 42, 59, 58};
 
-    for (index = 0; index < batch; index += 4 / step, bytes += 4) {
-        size_t ahead, end = (batch - index) * step < 4 ? (batch - index) * step : 4;
-        uint32_t pointer = 0; /* whether one is in these 4 bytes: at the place that is aligned */
-
-        if (pointers == POINTERS32 && aligned < end) {
-            pointer = load32(bytes + aligned) - base < below32;
-        } else if (pointers == POINTERS64 && aligned < end && left >= step * index + aligned + 8) {
-            pointer = (uint32_t)((place + step * index) % 8 == 0) & (uint32_t)(load64(bytes + aligned) - piece->mode->base < below64);
-        } else if (pointers == POINTERS && aligned < end) {
-            pointer = (uint32_t)may_point(piece, from + step * index + aligned);
-        }
-        for (ahead = 0; ahead < end; ahead += step) {
-            uint32_t possible = by_first[bytes[ahead + first]] & wanted;
-
-            if (step < 4) { /* of words the first byte tells enough */
-                possible &= by_second[bytes[ahead + second]];
-            }
-            places->found[count] = (uint8_t)(index + ahead / step);
-            count += (possible | (pointer & (uint32_t)(ahead == aligned))) != 0;
-        }
-    }
-    places->count = count;
+    return numbers[(bits & (0 - bits)) * 0x0218A392CD3D5DBFu >> 58];
 }
 
-static inline void look_ahead(const struct piece *piece, const struct table *table, size_t from, size_t batch, size_t step,
-                              struct places *places)
+/* Gather the bits of 64 places where there is anything. */
+static inline uint64_t those_hit(const uint8_t *hits)
 {
-    if (piece->pointers == POINTERS32) {
-        look(piece, table, from, batch, step, POINTERS32, places);
-    } else if (piece->pointers == POINTERS64) {
-        look(piece, table, from, batch, step, POINTERS64, places);
-    } else if (piece->pointers) {
-        look(piece, table, from, batch, step, POINTERS, places);
+    const uint64_t low = 0x7F7F7F7F7F7F7F7Fu;
+    uint64_t found = 0;
+    int index;
+
+    for (index = 0; index < 8; index++) {
+        uint64_t some = load64(hits + 8 * index), set = (((some & low) + low) | some) >> 7 & 0x0101010101010101u;
+
+        found |= (set * 0x0102040810204080u >> 56) << 8 * index;
+    }
+    return found;
+}
+
+/* Note where the bytes from `bytes` on are what `mask` and `value` ask for, at `count` places, `step` by `step`. Most places are not, so this is where
+ * the time goes: each loop is such that compilers do many places at once. */
+static void match(const uint8_t *bytes, size_t count, size_t step, uint32_t mask, uint32_t value, uint8_t hit, uint8_t *restrict hits)
+{
+    size_t index;
+
+    if (step == 4) {
+        for (index = 0; index < count; index++) {
+            hits[index] |= ((load32(bytes + 4 * index) ^ value) & mask) == 0 ? hit : 0;
+        }
+    } else if (step == 2) {
+        const uint16_t low = (uint16_t)mask, high = (uint16_t)(mask >> 16), first = (uint16_t)value, second = (uint16_t)(value >> 16);
+
+        for (index = 0; index < count; index++) {
+            uint16_t here = (uint16_t)load16(bytes + 2 * index), next = (uint16_t)load16(bytes + 2 * index + 2);
+
+            hits[index] |= (uint16_t)(((here ^ first) & low) | ((next ^ second) & high)) == 0 ? hit : 0;
+        }
     } else {
-        look(piece, table, from, batch, step, 0, places);
+        const uint8_t low = (uint8_t)mask, high = (uint8_t)(mask >> 8), first = (uint8_t)value, second = (uint8_t)(value >> 8);
+
+        for (index = 0; index < count; index++) {
+            hits[index] |= (uint8_t)(((bytes[index] ^ first) & low) | ((bytes[index + 1] ^ second) & high)) == 0 ? hit : 0;
+        }
+    }
+}
+
+/* Note which of `count` words that are aligned to 4 bytes map_pointer may rewrite; `at` is where the first is. */
+static void match_pointers(const struct piece *piece, size_t at, size_t count, uint8_t *restrict hits)
+{
+    const uint8_t *bytes = piece->bytes + at;
+    const uint64_t base = piece->mode->base, below64 = piece->below64;
+    const uint32_t last = piece->below32 >> 32 ? 0xFFFFFFFFu : (uint32_t)(piece->below32 - 1);
+    size_t index;
+
+    for (index = 0; index < count; index++) {
+        hits[index] = piece->below32 > 0 && load32(bytes + 4 * index) - (uint32_t)base <= last ? POINTER : 0;
+    }
+    for (index = (piece->at + at) >> 2 & 1; below64 > 0 && index < count && piece->count - at >= 4 * index + 8; index += 2) {
+        hits[index] |= load64(bytes + 4 * index) - base < below64 ? POINTER : 0;
+    }
+    for (index = 0; piece->values && index < count; index++) {
+        hits[index] |= may_know(piece->predictors, load32(bytes + 4 * index)) ? POINTER : 0;
+    }
+}
+
+/* Look for rows and pointers at `batch` places from `from` on, `step` by `step`; behind each there are 4 bytes. */
+static inline void look_ahead(const struct piece *piece, size_t from, size_t batch, size_t step, struct places *places)
+{
+    const size_t in_word = 4 / step;
+    uint8_t pointers[BATCH];
+    size_t index;
+    uint32_t row;
+
+    for (index = 0; index < BATCH; index++) {
+        places->hits[index] = 0;
+    }
+    for (row = 0; piece->wanted >> row != 0; row++) {
+        if (piece->wanted >> row & 1u) {
+            match(piece->bytes + from, batch, step, piece->masks[row], piece->wants[row], (uint8_t)(1u << row), places->hits);
+        }
+    }
+    if (piece->pointers) {
+        size_t first = ((size_t)(0 - (piece->at + from)) & 3) / step, words = batch > first ? (batch - first + in_word - 1) / in_word : 0;
+
+        match_pointers(piece, from + first * step, words, pointers);
+        for (index = 0; index < words; index++) {
+            places->hits[first + in_word * index] |= pointers[index];
+        }
+    }
+    for (index = 0; index < BATCH; index += 64) {
+        places->found[index / 64] = those_hit(places->hits + index);
     }
 }
 
@@ -411,23 +440,14 @@ static size_t last_place(const struct piece *piece, size_t end)
     return last < end ? last : end;
 }
 
-/* Return the number of the lowest bit that is set, of the lower 8. */
-static uint32_t lowest(uint32_t bits)
-{
-    static const uint8_t found[8] = {0, 1, 2, 4, 7, 3, 6, 5};
-
-    return found[((bits & (0u - bits)) * 0x17u & 0xFFu) >> 5];
-}
-
-/* Return the row that matches `word`, the first of those that the table lets through; NULL if there is none. */
+/* Return the first row that is wanted and matches `word`; NULL if there is none. */
 static const struct ota_instruction *find(const struct piece *piece, const struct table *table, uint32_t word, size_t left)
 {
-    uint32_t possible = piece->wanted & table->candidates[0][word >> 8 * table->first & 0xFFu];
+    uint32_t wanted = piece->wanted;
+    const struct ota_instruction *row;
 
-    for (; possible != 0; possible &= possible - 1) {
-        const struct ota_instruction *row = table->rows + lowest(possible);
-
-        if (((word ^ row->value) & row->mask) == 0 && row->width <= left) {
+    for (row = table->rows; wanted != 0; row++, wanted >>= 1) {
+        if ((wanted & 1u) && ((word ^ row->value) & row->mask) == 0 && row->width <= left) {
             return row;
         }
     }
@@ -451,16 +471,20 @@ static inline size_t rewrite_row(const struct piece *piece, const struct ota_ins
     return at + row->width;
 }
 
-/* Rewrite the instruction of 4 bytes or the pointer at bytes[at], if it is one. Returns where the next one starts; *changed becomes the end of
- * what was changed, if it lies behind. */
-static inline size_t rewrite_word(const struct piece *piece, const struct table *table, size_t at, size_t *changed)
+/* Return the first row that was found to match at a place; NULL if there is only a pointer. */
+static inline const struct ota_instruction *row_of(const struct table *table, uint8_t hit)
 {
-    uint32_t word = load32(piece->bytes + at);
-    const struct ota_instruction *row = find(piece, table, word, 4);
+    return (hit & (POINTER - 1)) != 0 ? table->rows + lowest(hit) : NULL;
+}
+
+/* Rewrite the instruction of 4 bytes or the pointer at bytes[at]; `row` is NULL if it is no instruction. Returns where the next one starts;
+ * *changed becomes the end of what was changed, if it lies behind. */
+static inline size_t rewrite_word(const struct piece *piece, const struct ota_instruction *row, size_t at, size_t *changed)
+{
     size_t width = 0;
 
     if (row != NULL) {
-        size_t end = rewrite_row(piece, row, word, at, piece->count);
+        size_t end = rewrite_row(piece, row, load32(piece->bytes + at), at, piece->count);
 
         *changed = end > *changed ? end : *changed;
     } else if (piece->pointers) {
@@ -479,16 +503,19 @@ static size_t scan_words(const struct piece *piece, size_t at, size_t end)
     while (at < stop) {
         struct places places;
         size_t from = at, batch = batch_of(from, stop, 4), index;
+        uint64_t found;
 
-        look_ahead(piece, table, from, batch, 4, &places);
-        for (index = 0; index < places.count; index++) {
-            size_t place = from + 4 * (size_t)places.found[index];
+        look_ahead(piece, from, batch, 4, &places);
+        for (index = 0; index < batch; index += 64) {
+            for (found = places.found[index / 64]; found != 0; found &= found - 1) {
+                size_t which = index + lowest(found), place = from + 4 * which;
 
-            if (place >= at) {
-                at = rewrite_word(piece, table, place, &changed);
-            }
-            while (piece->pointers && at < changed && at < stop) { /* what was changed may have become a pointer */
-                at = rewrite_word(piece, table, at, &changed);
+                if (place >= at) {
+                    at = rewrite_word(piece, row_of(table, places.hits[which]), place, &changed);
+                }
+                while (piece->pointers && at < changed && at < stop) { /* what was changed may have become a pointer */
+                    at = rewrite_word(piece, find(piece, table, load32(piece->bytes + at), 4), at, &changed);
+                }
             }
         }
         at = at < from + 4 * batch ? from + 4 * batch : at;
@@ -522,25 +549,33 @@ static inline int starts_at(const struct piece *piece, int thumb, size_t from, s
     return ((place - first) & 2) == 0;
 }
 
-/* Rewrite the instruction of 2 or 4 bytes or the pointer at bytes[at], if it is one of interest. Returns as rewrite_word does. */
-static inline size_t rewrite_half(const struct piece *piece, const struct table *table, size_t at, size_t end, size_t *changed)
+/* Rewrite the pointer at bytes[at], if there may be one, or the instruction of 2 or 4 bytes that matches `row`, if that is not NULL. Returns as
+ * rewrite_word does. */
+static inline size_t rewrite_half(const struct piece *piece, const struct ota_instruction *row, int pointer, size_t at, size_t end,
+                                  size_t *changed)
 {
-    size_t left = piece->count - at, width = piece->pointers && ((piece->at + at) & 3) == 0 ? map_pointer(piece, at) : 0;
-    const struct ota_instruction *row;
-    uint32_t word;
+    size_t width = pointer ? map_pointer(piece, at) : 0;
 
     if (width) {
         return at + width;
     }
-    word = left >= 4 ? load32(piece->bytes + at) : load16(piece->bytes + at);
     width = is_long(piece->mode->set == OTA_THUMB2, piece->bytes + at) ? 4 : 2;
-    row = find(piece, table, word, left);
     if (row != NULL) {
+        uint32_t word = row->width == 4 ? load32(piece->bytes + at) : load16(piece->bytes + at);
         size_t last = rewrite_row(piece, row, word, at, end);
 
         *changed = last > *changed ? last : *changed;
     }
     return at + width;
+}
+
+/* Do the same at a place that was not looked at. */
+static size_t visit_half(const struct piece *piece, const struct table *table, size_t at, size_t end, size_t *changed)
+{
+    size_t left = piece->count - at;
+    uint32_t word = left >= 4 ? load32(piece->bytes + at) : load16(piece->bytes + at);
+
+    return rewrite_half(piece, find(piece, table, word, left), piece->pointers && ((piece->at + at) & 3) == 0, at, end, changed);
 }
 
 /* Instructions of 2 or 4 bytes. Returns where the next one starts. Which half begins an instruction follows from all before it, one after the
@@ -554,20 +589,26 @@ static size_t scan_halves(const struct piece *piece, size_t at, size_t end)
     at += (size_t)((piece->at + at) & 1);
     for (from = at; from < stop; from += 2 * BATCH) {
         struct places places;
+        size_t batch = batch_of(from, stop, 2);
+        uint64_t found;
 
-        look_ahead(piece, table, from, batch_of(from, stop, 2), 2, &places);
-        for (index = 0; index < places.count; index++) {
-            place = from + 2 * (size_t)places.found[index];
-            if (place < at) {
-                continue;
-            }
-            if (!starts_at(piece, thumb, at, place)) {
-                at = place + 2;
-                continue;
-            }
-            at = rewrite_half(piece, table, place, end, &changed);
-            while (piece->pointers && at < changed && at < stop) { /* what was changed may have become a pointer */
-                at = rewrite_half(piece, table, at, end, &changed);
+        look_ahead(piece, from, batch, 2, &places);
+        for (index = 0; index < batch; index += 64) {
+            for (found = places.found[index / 64]; found != 0; found &= found - 1) {
+                size_t which = index + lowest(found);
+
+                place = from + 2 * which;
+                if (place < at) {
+                    continue;
+                }
+                if (!starts_at(piece, thumb, at, place)) {
+                    at = place + 2;
+                    continue;
+                }
+                at = rewrite_half(piece, row_of(table, places.hits[which]), places.hits[which] & POINTER, place, end, &changed);
+                while (piece->pointers && at < changed && at < stop) { /* what was changed may have become a pointer */
+                    at = visit_half(piece, table, at, end, &changed);
+                }
             }
         }
     }
@@ -576,7 +617,7 @@ static size_t scan_halves(const struct piece *piece, size_t at, size_t end)
         at = starts_at(piece, thumb, at, place) ? place : place + 2;
     }
     while (at < end && piece->count - at >= 2) { /* too near to the end of the piece for 4 bytes */
-        at = rewrite_half(piece, table, at, end, &changed);
+        at = visit_half(piece, table, at, end, &changed);
     }
     return at < end ? end : at;
 }
@@ -608,22 +649,19 @@ static uint32_t exchange(const struct piece *piece, uint32_t word, uint64_t afte
     return value >> 63 && 0 - value <= after ? (uint32_t)(value + size) : word;
 }
 
-/* Rewrite the displacement or pointer at bytes[at], if there is one. Returns where to go on. */
-static size_t rewrite_byte(const struct piece *piece, size_t at)
+/* Rewrite the pointer at bytes[at], if there is one, or the displacement behind a prefix that was found there. Returns where to go on. */
+static size_t rewrite_byte(const struct piece *piece, uint8_t hit, size_t at)
 {
-    enum { PREFIXES = sizeof ota_x86_prefixes / sizeof ota_x86_prefixes[0] };
-    size_t left = piece->count - at, width = piece->pointers && ((piece->at + at) & 3) == 0 ? map_pointer(piece, at) : 0;
-    uint32_t start = load16(piece->bytes + at);
-    int index;
+    size_t width = hit & POINTER ? map_pointer(piece, at) : 0;
 
-    for (index = 0; index < PREFIXES && !width; index++) {
-        const struct ota_prefix *prefix = &ota_x86_prefixes[index];
+    if (!width && (hit & (POINTER - 1)) != 0) {
+        size_t length = ota_x86_prefixes[lowest(hit)].length;
 
-        if ((piece->wanted >> index & 1u) && ((start ^ prefix->value) & prefix->mask) == 0 && left >= prefix->length + 4u) {
-            uint8_t *field = piece->bytes + at + prefix->length;
+        if (piece->count - at >= length + 4) {
+            uint8_t *field = piece->bytes + at + length;
 
-            store32(field, exchange(piece, load32(field), piece->at + at + prefix->length + 4));
-            width = prefix->length + 4u;
+            store32(field, exchange(piece, load32(field), piece->at + at + length + 4));
+            width = length + 4;
         }
     }
     return at + (width ? width : 1);
@@ -636,12 +674,15 @@ static size_t scan_x86(const struct piece *piece, size_t at, size_t end)
     while (at < stop) {
         struct places places;
         size_t from = at, batch = batch_of(from, stop, 1), index;
+        uint64_t found;
 
-        look_ahead(piece, &tables[OTA_X86], from, batch, 1, &places);
-        for (index = 0; index < places.count; index++) {
-            size_t place = from + places.found[index];
+        look_ahead(piece, from, batch, 1, &places);
+        for (index = 0; index < batch; index += 64) {
+            for (found = places.found[index / 64]; found != 0; found &= found - 1) {
+                size_t which = index + lowest(found), place = from + which;
 
-            at = place < at ? at : rewrite_byte(piece, place);
+                at = place < at ? at : rewrite_byte(piece, places.hits[which], place);
+            }
         }
         at = at < from + batch ? from + batch : at;
     }
@@ -667,21 +708,20 @@ static void enter(struct piece *piece, const struct ota_mode *mode)
     uint32_t index;
 
     piece->mode = mode;
-    switch (piece->kind == OTA_LABEL_OLD ? mode->groups & OTA_IN_WORDS : 0) {
-    case 0: piece->pointers = 0; break;
-    case OTA_ABSOLUTE32: piece->pointers = POINTERS32; break;
-    case OTA_ABSOLUTE64: piece->pointers = POINTERS64; break;
-    default: piece->pointers = POINTERS; break;
-    }
+    piece->pointers = piece->kind == OTA_LABEL_OLD && mode->groups & OTA_IN_WORDS;
     piece->below32 = mode->groups & OTA_ABSOLUTE32 ? predictors->old_bytes : 0;
     piece->below64 = mode->groups & OTA_ABSOLUTE64 ? predictors->old_bytes : 0;
     piece->values = mode->groups & OTA_VALUES;
     piece->wanted = 0;
     for (index = 0; index < table->count; index++) {
         piece->wanted |= (uint32_t)((table->rows[index].group & mode->groups) != 0) << index;
+        piece->masks[index] = table->rows[index].mask;
+        piece->wants[index] = table->rows[index].value;
     }
     for (index = 0; mode->set == OTA_X86 && index < sizeof ota_x86_prefixes / sizeof ota_x86_prefixes[0]; index++) {
         piece->wanted |= (uint32_t)((ota_x86_prefixes[index].group & mode->groups) != 0) << index;
+        piece->masks[index] = ota_x86_prefixes[index].mask;
+        piece->wants[index] = ota_x86_prefixes[index].value;
     }
     if (lookup != NULL && piece->kind == OTA_LABEL_OLD) {
         if (!lookup->has_parts && mode->groups & ~OTA_VALUES) {

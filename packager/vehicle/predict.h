@@ -34,9 +34,10 @@ enum ota_kind {
     OTA_LABEL_OLD  /* old image: fields become the targets that they will have in the new image */
 };
 
-/* `width` bits of an instruction, from bit `at` on, and by how much the instruction must be rotated to the left so that they are those of the field. */
+/* Some bits of an instruction, and by how much it must be rotated to the left so that they are those of the field. */
 struct ota_slice {
-    uint8_t at, width, rotation;
+    uint32_t bits;
+    uint8_t rotation;
 };
 
 struct ota_instruction {

@@ -4,9 +4,7 @@
 
 #include "predict.h"
 
-enum { OTA_FEW_ENTRIES = 8 };
-
-enum { POINTERS32 = 1, POINTERS64, POINTERS };
+enum { OTA_FEW_ENTRIES = 8, OTA_MAX_ROWS = 8 };
 
 /* One piece that is being rewritten, and what the mode of the page at hand looks for in it. */
 struct piece {
@@ -16,8 +14,9 @@ struct piece {
     size_t count;
     uint64_t at; /* address of bytes[0]: in the old image for OTA_LABEL_OLD, else in the new one */
     const struct ota_mode *mode;
-    uint32_t wanted;           /* mask of the rows of its instruction set that are in its groups */
-    int pointers;              /* POINTERS32 or POINTERS64 if it looks for pointers of 4 or 8 bytes as well, POINTERS if for several kinds, or 0: */
+    uint32_t wanted;           /* mask of the rows of its instruction set that are in its groups, */
+    uint32_t masks[OTA_MAX_ROWS], wants[OTA_MAX_ROWS]; /* and what each asks for */
+    int pointers;              /* whether it looks for words that are no instruction as well: */
     uint64_t below32, below64; /* for pointers of 4 and of 8 bytes to old offsets below these, */
     int values;                /* and for numbers that the value map knows */
 };
@@ -84,15 +83,15 @@ static inline uint64_t map_offset(const struct ota_predictors *predictors, uint6
     if (lookup != NULL && lookup->has_parts) {
         const uint32_t *part = lookup->parts + (size_t)(old_offset >> lookup->shift);
 
-        first = part[0] > 0 ? part[0] - 1 : 0; /* the last one before this part reaches into it */
+        first = part[0] - (part[0] > 0); /* the last one before this part reaches into it */
         end = part[1];
     }
-    if (end - first > OTA_FEW_ENTRIES) {
+    if (end - first > 2) {
         first += last_up_to(starts + first, end - first, old_offset);
-    } else {
-        while (first + 1 < end && starts[first + 1] <= old_offset) {
-            first++;
-        }
+    } else { /* nearly always */
+        size_t more = first + 1 < end;
+
+        first += more & (size_t)(starts[first + more] <= old_offset);
     }
     return old_offset + (uint64_t)predictors->shifts[first];
 }
