@@ -7,7 +7,7 @@ OUT := out
 FUZZ_SECONDS ?= 60
 CASES ?= 100000
 SEED ?= 1
-TUF_CONFORMANCE_PYTHON ?= $(CURDIR)/$(BIN)/python
+TUF_CONFORMANCE_PYTHON ?= $(firstword $(wildcard $(abspath $(TUF_CONFORMANCE))/env/bin/python) $(CURDIR)/$(BIN)/python)
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 RELEASE := sample_images/os7.toml
 IMAGES := sample_images/images
@@ -83,7 +83,8 @@ conformance: setup ## Run the TUF project's conformance suite against packager-v
 		echo "conformance: skipped, TUF_CONFORMANCE is not set; expected the directory of a checkout of tuf-conformance"; \
 	else \
 		command -v faketime >/dev/null || { echo "conformance: faketime is missing; install that package" >&2; exit 1; }; \
-		cd "$(TUF_CONFORMANCE)" && PYTHONPATH=. $(TUF_CONFORMANCE_PYTHON) -m pytest -q -p no:cacheprovider tuf_conformance --entrypoint $(CURDIR)/$(BIN)/packager-vehicle; \
+		cd "$(TUF_CONFORMANCE)" && PYTHONPATH=. $(TUF_CONFORMANCE_PYTHON) -m pytest -q -ra -p no:cacheprovider -c pyproject.toml tuf_conformance \
+			--entrypoint $(CURDIR)/$(BIN)/packager-vehicle; \
 	fi
 
 $(VENV)/installed-fuzz: $(VENV)/installed .ci/fuzz-requirements.txt

@@ -44,6 +44,12 @@ def _failed_if_skipped(report: Report, config: pytest.Config) -> Report:
     return report
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Make warnings errors: here, because pytest reads the configuration above any path it is given, and a suite that another project
+    runs against our programs (``--entrypoint .venv/bin/packager-vehicle``) would be run under it."""
+    config.addinivalue_line("filterwarnings", "error")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell how often the power was cut; what tests print themselves is not seen when they pass."""
     reports = terminalreporter.getreports("passed")
