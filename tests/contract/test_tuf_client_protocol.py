@@ -1,87 +1,12 @@
 """The client protocol of the TUF conformance suite, over HTTP: commands, options, exit codes, requests and stored files."""
 
-import io
-from collections.abc import Iterator
-from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler
-from pathlib import Path
-from urllib.parse import unquote
+from datetime import timedelta
 
 import pytest
-from tuf.api.metadata import Delegations, Metadata, MetaFile, SuccinctRoles, TargetFile, Targets
+from tuf.api.metadata import Delegations, MetaFile, SuccinctRoles, Targets
 
-from packager.vehicle.cli.program import run
-from tests.loopback import LoopbackServer
-from tests.repository_simulator import LATER, NOW, RepositorySimulator, signers, under_another_id
-
-TARGET = b"target file contents"
-
-
-class Client(LoopbackServer):
-    """Runs commands against one served repository, as the suite does."""
-
-    def __init__(self, directory: Path, repository: RepositorySimulator) -> None:
-        super().__init__()
-        self.repository = repository
-        self.metadata, self.targets = directory / "metadata", directory / "targets"
-        self.root = directory / "initial_root.json"
-        self.root.write_bytes(repository.files["1.root.json"])
-        self.requests: list[str] = []
-        self.error = ""
-
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        self.requests.append(request.path.removeprefix("/metadata/"))
-        kind, _, name = unquote(request.path).lstrip("/").partition("/")
-        files = self.repository.files if kind == "metadata" else self.repository.contents
-        request.send_response(200 if name in files else 404)
-        data = files.get(name, b"")
-        request.send_header("Content-Length", str(len(data)))
-        request.end_headers()
-        request.wfile.write(data)
-
-    def __call__(self, *arguments: str, now: datetime = NOW) -> int:
-        self.requests.clear()
-        error = io.StringIO()
-        code = run(arguments, {}, lambda: now, io.StringIO(), error)
-        self.error = error.getvalue()
-        return code
-
-    def init(self) -> int:
-        return self("--metadata-dir", str(self.metadata), "init", str(self.root))
-
-    def refresh(self, now: datetime = NOW) -> int:
-        return self("--metadata-url", f"{self.url}/metadata", "--metadata-dir", str(self.metadata), "refresh", now=now)
-
-    def download(self, *names: str) -> int:
-        options = [option for name in names for option in ("--target-name", name)]
-        places = ["--target-dir", str(self.targets), "--target-base-url", f"{self.url}/targets/"]
-        return self(
-            *("--metadata-url", f"{self.url}/metadata", "--metadata-dir", str(self.metadata)),
-            *(*options, *places, "download"),
-        )
-
-    def stored(self) -> dict[str, int]:
-        return {
-            path.name: Metadata.from_file(str(path)).signed.version for path in sorted(self.metadata.glob("*.json"))
-        }
-
-
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
-    repository = RepositorySimulator()
-    repository.publish()
-    with Client(tmp_path, repository) as client:
-        assert client.init() == 0
-        yield client
-
-
-def serve(repository: RepositorySimulator, role: str, path: str, data: bytes, hashes: list[str] | None = None) -> None:
-    """Offer a target under all of its hashes."""
-    target = TargetFile.from_data(path, data, hashes or ["sha256"])
-    (repository.targets if role == "targets" else repository.delegated[role]).targets[path] = target
-    folder, slash, name = path.rpartition("/")
-    for digest in target.hashes.values():
-        repository.contents[f"{folder}{slash}{digest}.{name}"] = data
+from tests.repository_simulator import LATER, signers, under_another_id
+from tests.tuf_client import TARGET, Client, serve
 
 
 def test_refresh_asks_for_exactly_what_it_needs_and_stores_unversioned_names(client: Client) -> None:
