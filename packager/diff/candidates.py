@@ -36,7 +36,7 @@ COARSER_EXCESS: Final = 1.02
 """By so much the estimate is too high for the coarser alignment of a short image: with this, level 9 chooses better than 16 without."""
 
 CLEAR_SHARE: Final = 0.95
-"""Where code and pointers together make the path cheaper than this part of it, neither is tried alone."""
+"""Where code and pointers together make the path cheaper than this part of it, neither is tried alone. In long images a mode must."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,8 @@ def _choose_mode(
         if mode is not NOTHING and aligns:
             index, labelled_new = _in_label_space(old, new, first, mode, workers.steps)
             found = index.segments(labelled_new, quick)
-        return _path_cost(old, new, found, mode, quick, workers.steps), found
+        others = () if effort.hasty else (NOTHING,)
+        return _path_cost(old, new, found, (mode, *others), quick, workers.steps), found
 
     tried = [NOTHING, *modes[:LIKELY_SETS]]
     measured = list(workers.rounds.map(align, tried))
@@ -154,7 +155,12 @@ def _choose_mode(
         rest = modes[LIKELY_SETS:]
         tried += rest
         measured += workers.rounds.map(align, rest)
-    best = min(range(len(measured)), key=lambda number: measured[number][0])
+    path_costs: list[float] = [cost for cost, _ in measured]
+    if is_long and not effort.hasty:
+        path_costs[0] *= (
+            CLEAR_SHARE  # where nothing is predicted, several alignments are compared, and one has fewer segments
+        )
+    best = path_costs.index(min(path_costs))
     return tried[best], measured[best][1]
 
 
@@ -169,9 +175,13 @@ def _in_label_space(
     return Index(bytes(labelled_old), pool), bytes(labelled_new)
 
 
-def _path_cost(old: bytes, new: bytes, segments: Sequence[Segment], mode: Mode, costs: Costs, pool: Executor) -> int:
-    """Return what the matcher's path costs with the addresses that follow from it."""
-    context = make_context([mode], bytes(page_count(len(new))), old, new, segments)
+def _path_cost(
+    old: bytes, new: bytes, segments: Sequence[Segment], modes: Sequence[Mode], costs: Costs, pool: Executor
+) -> int:
+    """Return what the matcher's path costs with the addresses that follow from it, where each page has the best of some modes."""
+    pages = bytes(page_count(len(new)))
+    contexts = [make_context([mode], pages, old, new, segments) for mode in dict.fromkeys(modes)]
     covered = sum(segment.length_bytes for segment in segments)
-    (missed,) = missed_in_pages([context], old, new, segments, pool)
-    return sum(missed) * costs.mismatch + (len(new) - covered) * costs.literal + len(segments) * costs.change
+    missed = missed_in_pages(contexts, old, new, segments, pool)
+    changed: int = sum(map(min, zip(*missed, strict=True)))
+    return changed * costs.mismatch + (len(new) - covered) * costs.literal + len(segments) * costs.change

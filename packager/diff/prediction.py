@@ -27,8 +27,9 @@ SAMPLE_WINDOW_BYTES: Final = 1 << 15
 MIN_GAIN_BYTES: Final = 24
 """Fewer bytes gained than this are not worth the bytes of a mode."""
 LIKELY_SETS: Final = 2
-LEAST_SHARE: Final = 32
-"""A group must predict at least this part of what the groups before it do."""
+LEAST_SHARE: Final = 64
+LEAST_SHARE_OF_LONG: Final = 32
+"""A group must predict at least this part of what the groups before it do; more in long images, whose modes are not tried."""
 REMATCHED_BYTES: Final = 4 << 20
 """Up to this size the modes that may pay are tried with alignments of their own."""
 PAGE_GAIN_BYTES: Final = 4
@@ -117,13 +118,18 @@ def likely_modes(
         sets: Instruction sets, the likeliest first.
         pool: Where bytes are counted.
     """
+    is_long = len(new) > REMATCHED_BYTES
+    least_share = LEAST_SHARE_OF_LONG if is_long else LEAST_SHARE
     sample = _sample(segments)
     pages = bytes(page_count(len(new)))
     covered = sum(piece.length_bytes for piece in sample)
 
-    def equal(mode: Mode) -> int:
-        context = make_context([mode], pages, old, new, segments)
-        return covered - sum(missed_in_part(context, old, new, Part(0, len(new), sample)))
+    def missed(mode: Mode) -> "array[int]":
+        return missed_in_part(make_context([mode], pages, old, new, segments), old, new, Part(0, len(new), sample))
+
+    def equal(mode: Mode, *, by_page: bool = not is_long) -> int:
+        """By page: those that lose by the mode will go without it."""
+        return covered - sum(map(min, missed(mode), missed_by_nothing) if by_page else missed(mode))
 
     def pointers_of(width: int, group: Group) -> tuple[int, Mode] | None:
         base = find_base(old, new, segments, sample, width)
@@ -141,17 +147,18 @@ def likely_modes(
             richer = Mode(instruction_set, mode.groups | group, 0)
             if group not in ALWAYS:
                 richer_equal = equal(richer)
-                if richer_equal > count + max(MIN_GAIN_BYTES // 2, (count - nothing) // LEAST_SHARE):
+                if richer_equal > count + max(MIN_GAIN_BYTES // 2, (count - nothing) // least_share):
                     mode, count = richer, richer_equal
-        return count, mode
+        return equal(mode, by_page=True), mode
 
+    missed_by_nothing = missed(NOTHING)
     found_pointers = [pool.submit(pointers_of, *each) for each in ((4, Group.ABSOLUTE32), (8, Group.ABSOLUTE64))]
-    nothing = equal(NOTHING)
+    nothing = covered - sum(missed_by_nothing)
     found_codes = [pool.submit(code_of, instruction_set) for instruction_set in sets[:LIKELY_SETS]]
     codes = [found.result() for found in found_codes]
     both = [pair for found in found_pointers if (pair := found.result()) is not None]
     pointers = [mode for _, mode in sorted(both, key=lambda pair: -pair[0])]
-    if len(new) > REMATCHED_BYTES:
+    if is_long:
         codes = [item for item in codes if item[0] >= nothing + MIN_GAIN_BYTES]
         codes.sort(key=lambda item: -item[0])
     made = [

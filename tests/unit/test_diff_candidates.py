@@ -5,6 +5,7 @@ import random
 import pytest
 
 from packager.bundle.encoder import Label, encode
+from packager.diff import candidates, prediction
 from packager.diff.engine import Alignment, align, dump, level_of
 from packager.diff.prediction import NOTHING
 from packager.vehicle.instructions import InstructionSet
@@ -61,6 +62,33 @@ def test_every_effort_finds_what_moved(effort: int) -> None:
 
 def test_noise_is_not_guessed_to_be_code() -> None:
     old = noise(3, 60_000)
-    prediction = align(old, edited(old, 4), effort=1).prediction
-    assert prediction is not None
-    assert prediction.modes == (NOTHING,)
+    found = align(old, edited(old, 4), effort=1).prediction
+    assert found is not None
+    assert found.modes == (NOTHING,)
+
+
+def arm(functions: int, padding: int, tail: bytes) -> bytes:
+    """Return ARM code in which each tenth instruction calls a function, with more of it in the middle, in front of other data."""
+    starts = [400 * number + (padding if number >= functions // 2 else 0) for number in range(functions)]
+    chance, made = random.Random(7), bytearray()
+    for start in starts:
+        made += bytes.fromhex("0000a0e1") * ((start - len(made)) // 4)
+        for at in range(start, start + 400, 4):
+            distance = (chance.choice(starts) - at - 8) >> 2
+            is_call = chance.random() < 0.1
+            word = 0xEB000000 | distance & 0xFFFFFF if is_call else 0xE0800000 | chance.randrange(8) << 12
+            made += word.to_bytes(4, "little")
+    return bytes(made) + tail
+
+
+@pytest.mark.parametrize("rematched_bytes", [1 << 20, 1 << 10])
+def test_data_that_looks_like_calls_does_not_hide_the_code(
+    monkeypatch: pytest.MonkeyPatch, rematched_bytes: int
+) -> None:
+    """One in eight random words is a branch of ARM. Pages of data go without the mode, so that they don't vote against it, either."""
+    for module in (candidates, prediction):
+        monkeypatch.setattr(module, "REMATCHED_BYTES", rematched_bytes)
+    tail = noise(7, 40_000)
+    found = align(arm(100, 0, tail), arm(100, 64, tail)).prediction
+    assert found is not None
+    assert any(mode.instruction_set is InstructionSet.ARM32 for mode in found.modes)
