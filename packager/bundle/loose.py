@@ -4,6 +4,8 @@
 heads come from signed metadata alone, and it can't import this package.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +21,7 @@ from packager.vehicle.core.head import (
     head_length_bytes,
     read_head,
 )
-from packager.vehicle.errors import CorruptError
+from packager.vehicle.errors import CorruptError, IncompatibleError
 from packager.vehicle.identity import Digest
 from packager.vehicle.profile import Coder, UpdateProfile
 
@@ -53,7 +55,17 @@ class LooseBundle:
             IncompatibleError: It exceeds the profile, or needs a newer reader.
             ResourceError: It can't be read.
         """
-        return cls(path, read_head(read_head_bytes(path), self_signed(path), profile))
+        with naming(path):
+            return cls(path, read_head(read_head_bytes(path), self_signed(path), profile))
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say in errors of a bundle which one it is: the vehicle's, which has one at a time, do not."""
+    try:
+        yield
+    except (CorruptError, IncompatibleError) as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
 def self_signed(path: Path) -> SignedHead:
@@ -72,11 +84,9 @@ def read_head_bytes(path: Path) -> bytes:
     with open_bundle(path) as stream:
         length_bytes = head_length_bytes(stream.read(_TABLE_BYTES))
         if length_bytes > MAX_HEAD_BYTES:
-            raise CorruptError(f"{path}: head of {length_bytes} bytes, expected at most {MAX_HEAD_BYTES}")
+            raise CorruptError(f"head of {length_bytes} bytes, expected at most {MAX_HEAD_BYTES}")
         stream.seek(0)
         head = stream.read(length_bytes)
     if len(head) != length_bytes:
-        raise CorruptError(
-            f"{path}: ends at byte {len(head)}, expected a head of {length_bytes} bytes; it is cut short"
-        )
+        raise CorruptError(f"ends at byte {len(head)}, expected a head of {length_bytes} bytes; it is cut short")
     return head

@@ -12,7 +12,7 @@ from packager.bundle.anatomy import BlockAnatomy, ModeUse, count_modes, dissect_
 from packager.bundle.check import apply_to_file, rebuild
 from packager.bundle.encoder import Label, encode
 from packager.bundle.hits import Hits, count_hits
-from packager.bundle.loose import ANY_PROFILE, LooseBundle, self_signed
+from packager.bundle.loose import ANY_PROFILE, LooseBundle, naming, self_signed
 from packager.cli.options import JSON, PATH, read_root_file
 from packager.cli.output import Output, size, table
 from packager.cli.times import now
@@ -91,7 +91,7 @@ def diff(
 @click.option(
     "--repo",
     type=click.Path(path_type=Path, file_okay=False),
-    help="A repository (with metadata/) that vouches for the bundle.",
+    help="What vouches for the bundle: a served repository, with metadata/, such as release/repo.",
 )
 @click.option("--root", type=PATH, help="The trusted root metadata, with --repo.")
 @JSON
@@ -114,7 +114,8 @@ def apply(*, bundle: Path, old: Path | None, new: Path, repo: Path | None, root:
         output.note(f"{bundle}: not authenticated; give --repo and --root to check who made it")
     if loose.head.manifest.old is not None and old is None:
         raise ConfigError(f"{bundle}: starts from the old image {loose.head.manifest.old}", hint="give it with --old")
-    verified = apply_to_file(bundle, loose.head, old if loose.head.manifest.old is not None else None, new)
+    with naming(bundle):
+        verified = apply_to_file(bundle, loose.head, old if loose.head.manifest.old is not None else None, new)
     output.result(
         "summary",
         f"{new}: {verified.image}",

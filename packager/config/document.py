@@ -1,12 +1,23 @@
 """Reads TOML files: bounded, UTF-8, with one error for all that can be wrong before their content is looked at."""
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from packager.model.errors import ConfigError
 
 MAX_DOCUMENT_BYTES: Final = 1 << 20
+
+
+def refuse(what: str, problems: Sequence[str]) -> None:
+    """Name all problems of a file at once.
+
+    Raises:
+        ConfigError: There are some.
+    """
+    if problems:
+        raise ConfigError(f"{what}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", tuple(problems))
 
 
 def read_document(path: Path, what: str, hint: str = "") -> tuple[dict[str, Any], bytes]:

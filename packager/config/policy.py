@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from packager.config.document import read_document
-from packager.model.errors import ConfigError
+from packager.config.document import read_document, refuse
 from packager.model.policy import KEY_SCHEMES, KeyPolicy, RolePolicy, key_names
 from packager.vehicle.table import Table
 
@@ -68,8 +67,7 @@ def read_policy(path: Path) -> KeyPolicy:
     )
     problems.extend(_find_shared_keys(policy))
     problems.extend(_find_wrong_schemes(policy))
-    if problems:
-        raise ConfigError(f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", tuple(problems))
+    refuse(str(path), problems)
     return policy
 
 

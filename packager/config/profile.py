@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from packager.config.document import read_document
-from packager.model.errors import ConfigError
+from packager.config.document import read_document, refuse
 from packager.vehicle.profile import UpdateProfile, read_profile
 from packager.vehicle.table import Table
 
@@ -19,6 +18,5 @@ def read_profile_file(path: Path) -> UpdateProfile:
     root = Table(values, "", problems)
     profile = read_profile(root.table("profile"))
     root.end()
-    if problems:
-        raise ConfigError(f"profile {path}: {len(problems)} problems", tuple(problems))
+    refuse(f"profile {path}", problems)
     return profile

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from packager.config.document import read_document
-from packager.model.errors import ConfigError
+from packager.config.document import read_document, refuse
 from packager.model.release import DEFAULT_REPAIR_PERCENT, EcuRelease, ImageSource, Release, Speeds
 from packager.vehicle.core.manifest import MAX_RELEASE_COUNTER
 from packager.vehicle.identity import Digest
@@ -46,8 +45,7 @@ def read_release(path: Path) -> tuple[Release, Digest]:
     release.end()
     budget.end()
     problems += _problems_across(result)
-    if problems:
-        raise ConfigError(f"release file {path}: {len(problems)} problems", tuple(problems))
+    refuse(f"release file {path}", problems)
     return result, Digest.of(raw)
 
 

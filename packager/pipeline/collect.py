@@ -44,7 +44,7 @@ def collect(release: Release, on_bytes: Callable[[int], None] | None = None) -> 
     if problems:
         raise ImageError(
             "\n  ".join((f"release {release.name}: {len(problems)} images can't be used", *problems)),
-            hint="the sample's images are made by `make sample-images`",
+            hint="correct the release file, or put the images there (those of the sample: make sample-images)",
         )
     return Plan(tuple(images), tuple(jobs), tuple(notes))
 

@@ -147,7 +147,9 @@ def check_roots(metadata: Path, root: bytes) -> None:
         if before.version == trusted.version and data != root:
             raise UntrustedError(f"{path}: found another root of version {trusted.version} than the trusted one")
     if before is None or before.version < trusted.version:
-        raise UntrustedError(f"{metadata}: found no root of version {trusted.version}, which is trusted")
+        raise UntrustedError(
+            f"{metadata}: found no root of version {trusted.version}, which is trusted; expected what packager build or repo published"
+        )
 
 
 def find_signed_head(repo: Path, root: bytes, head: Head, now: datetime) -> BundleTarget:

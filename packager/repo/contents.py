@@ -29,7 +29,7 @@ CONTENTS_FORMAT: Final = 1
 MAX_CONTENTS_BYTES: Final = 64 << 20
 MAX_CHAIN_FILE_BYTES: Final = 64 << 20
 TARGETS: Final = Path("repo/targets")
-_HINT: Final = "build the release again"
+_HINT: Final = "name the directory that packager build made, or build the release again"
 
 Target = ImageTarget | BundleTarget
 

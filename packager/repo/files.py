@@ -58,7 +58,10 @@ def locked(directory: Path, *, wait_s: float = 30.0) -> Iterator[None]:
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise SpaceError(f"{directory}: can't be opened: {error.strerror}") from error
+        raise SpaceError(
+            f"{directory}: can't be opened: {error.strerror}; expected the directory of a repository",
+            hint="packager repo init begins one; is this the right directory, and is its disk mounted?",
+        ) from error
     deadline = time.monotonic() + wait_s
     try:
         while True:

@@ -106,7 +106,7 @@ def perform(
     if step in STEPS or step not in order:
         own = [name for name in order if name not in STEPS]
         raise SupplyChainError(
-            f"step {step!r}: expected one of {', '.join(own) or 'no step: the policy has none of its own'}",
+            f"step {step!r}: found no such step of the policy's own, expected {' or '.join(own) or 'it in the policy'}",
             hint="packager build performs its own steps" if step in STEPS else "add [steps." + step + "] to the policy",
         )
     wanted = policy.commands.get(step, ())

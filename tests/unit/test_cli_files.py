@@ -163,7 +163,7 @@ def test_apply_asks_for_the_old_image_and_for_both_of_repo_and_root(cli: Callabl
         (("frobnicate",), 2, "No such command"),
         (("apply", "new", "--old", "old", "-o", "made"), 60, "this is not a bundle"),
         (("apply", "none", "--old", "old", "-o", "made"), 62, "can't be opened"),
-        (("inspect", "new"), 60, "this is not a bundle"),
+        (("inspect", "new"), 60, "error: new: preamble: "),
     ],
 )
 def test_bad_input(cli: Callable[..., Any], arguments: tuple[str, ...], code: int, message: str) -> None:

@@ -72,7 +72,7 @@ def test_a_bundle_that_is_missing_or_changed_is_not_signed(tmp_path: Path, path:
         file.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
         with pytest.raises(RepositoryError, match=r"contents\.json says") as caught:
             read_contents(tmp_path)
-    assert caught.value.hint == "build the release again"
+    assert caught.value.hint.endswith("or build the release again")
     file.unlink()
     with pytest.raises(RepositoryError, match="can't be read: No such file"):
         read_contents(tmp_path)

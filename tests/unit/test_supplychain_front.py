@@ -109,13 +109,15 @@ def test_nothing_of_no_step_is_made_by_none() -> None:
 
 @pytest.mark.parametrize(("step", "hint"), [("diff", "performs its own steps"), ("paint", r"add [steps.paint]")])
 def test_only_steps_of_the_companys_own(machine: Machine, step: str, hint: str) -> None:
-    error = machine.refused(f"step '{step}': expected one of compile, sign", step=step)
+    error = machine.refused(
+        f"step '{step}': found no such step of the policy's own, expected compile or sign", step=step
+    )
     assert hint in error.hint
 
 
 def test_a_policy_without_own_steps_says_so(machine: Machine) -> None:
     machine.policy = make_build().policy
-    machine.refused("expected one of no step: the policy has none of its own")
+    machine.refused("found no such step of the policy's own, expected it in the policy")
 
 
 def test_the_command_is_the_policys_if_it_says_one(machine: Machine) -> None:
