@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from packager.vehicle.core.inplace import InPlaceSlot
+from packager.vehicle.errors import VehicleError
 from packager.vehicle.installation.home import VehicleHome, open_home
 from packager.vehicle.installation.install import UpdateReport, update
 from packager.vehicle.installation.state import EcuState
@@ -49,6 +50,15 @@ class Car:
 
     def update(self, **options: Any) -> UpdateReport:
         return update(self.home, self.repository, self.repository, NOW, **options)
+
+    def refused(self, kind: type[VehicleError], wrong: str) -> None:
+        """Require that an update fails and that the car boots what it booted before."""
+        before = {ecu.name: self.active(ecu.name) for ecu in self.home.configuration.ecus}
+        state = self.home.read_state()
+        with pytest.raises(kind, match=wrong):
+            self.update()
+        assert self.home.read_state() == state
+        assert {ecu.name: self.active(ecu.name) for ecu in self.home.configuration.ecus} == before
 
     def stop_in_place(self, monkeypatch: pytest.MonkeyPatch, position: int) -> None:
         """Update, and stop when block `position` of an ECU without spare slot was written."""

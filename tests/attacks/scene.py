@@ -30,6 +30,8 @@ NEWEST = edited(NEW, 3)
 EVIL = image(666, LENGTH)
 OLD_DSC, NEW_DSC = image(2, LENGTH), edited(image(2, LENGTH))
 
+DELEGATED = [f"metadata/{name}.json" for name in ("timestamp", "snapshot", "targets", "body")]
+"""What a car has stored when metadata is verified down to the domain."""
 SLOT, JOURNAL, HEAD = "slots/BDC/b", "state/BDC.journal", "state/BDC.head"
 """What an update of the BDC that fails half way may have changed: the slot that is not active, where it stopped, and the verified head."""
 
@@ -119,10 +121,14 @@ class Scene:
     def recovers(self) -> None:
         """Require that the next honest release, published in place of anything hostile, is accepted."""
         self.repository.files.pop(f"{self.repository.root.version + 1}.root.json", None)
-        self.repository.delegated["body"].targets.clear()
-        self.repository.release("body", "bdc", "3", 3, NEWEST, OLD, NEW)
-        self.repository.publish()
+        self.publish_alone("3", 3, NEWEST, OLD, NEW)
         self.accepted(NEWEST)
+
+    def publish_alone(self, version: str, counter: int, new: bytes, *olds: bytes, full: bool = True) -> None:
+        """Publish a release of the BDC's image in place of all that its domain offered."""
+        self.repository.delegated["body"].targets.clear()
+        self.repository.release("body", "bdc", version, counter, new, *olds, full=full)
+        self.repository.publish()
 
     # Hostile states
 

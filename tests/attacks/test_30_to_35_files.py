@@ -22,6 +22,7 @@ from packager.vehicle.trust.metadata_store import NotFoundError
 from packager.vehicle.trust.workflow import MAX_ROOT_BYTES
 from tests.attacks.hostile_server import honest, serving
 from tests.attacks.scene import (
+    DELEGATED,
     EVIL,
     HEAD,
     JOURNAL,
@@ -41,7 +42,6 @@ from tests.repository_simulator import BLOCK_BYTES, RepositorySimulator
 from tests.sample_bundles import Sample, make
 from tests.vehicle_car import Car
 
-DELEGATED = [f"metadata/{name}.json" for name in ("timestamp", "snapshot", "targets", "body")]
 PREPARING = [*DELEGATED, SLOT, JOURNAL, HEAD]
 DELTA = f"bdc/2/{Digest.of(OLD).hex}.bundle"
 

@@ -12,6 +12,7 @@ from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.installation.inventory import status
 from packager.vehicle.trust.workflow import ExpiredError
 from tests.attacks.scene import (
+    DELEGATED,
     EVIL,
     HEAD,
     JOURNAL,
@@ -26,7 +27,6 @@ from tests.attacks.scene import (
 from tests.repository_simulator import LATER, NOW, RepositorySimulator, make_bundle
 from tests.vehicle_car import IN_PLACE, Car, repository_with
 
-DELEGATED = [f"metadata/{name}.json" for name in ("timestamp", "snapshot", "targets", "body")]
 AFTER = NOW + timedelta(days=60)
 FINISHED = ["slots/DSC/a", "slots/DSC/scratch", "state/DSC.journal", "state/DSC.head", "state/active.json"]
 """What changes when the DSC, which has no spare slot, is finished."""
@@ -73,9 +73,7 @@ def test_attack_39_an_older_release_with_valid_signatures(scene: Scene) -> None:
     """All keys of the domain and the online ones are stolen, and every version number grows: the counter still does not go back."""
     scene.accepted()
     scene.recovers()
-    scene.repository.delegated["body"].targets.clear()
-    scene.repository.release("body", "bdc", "2", 2, NEW, OLD, NEWEST)
-    scene.repository.publish()
+    scene.publish_alone("2", 2, NEW, OLD, NEWEST)
     scene.refused(
         UntrustedError,
         "release counter 2, but 3 was installed before; an older release is never installed",
@@ -87,9 +85,7 @@ def test_attack_39_an_older_release_with_valid_signatures(scene: Scene) -> None:
 def test_attack_39_an_older_release_under_a_newer_version_text(scene: Scene) -> None:
     """Versions are for people."""
     scene.accepted()
-    scene.repository.delegated["body"].targets.clear()
-    scene.repository.release("body", "bdc", "99.0", 1, EVIL, NEW)
-    scene.repository.publish()
+    scene.publish_alone("99.0", 1, EVIL, NEW)
     scene.refused(UntrustedError, "release counter 1, but 2 was installed before", may_change=DELEGATED)
     scene.recovers()
 
@@ -99,9 +95,7 @@ def test_attack_39_the_counter_is_kept_when_the_slot_is_emptied(scene: Scene) ->
     scene.accepted()
     scene.recovers()
     (scene.car.home.root / "slots/BDC" / scene.car.state("BDC").slot).write_bytes(b"")
-    scene.repository.delegated["body"].targets.clear()
-    scene.repository.release("body", "bdc", "2", 2, NEW, OLD)
-    scene.repository.publish()
+    scene.publish_alone("2", 2, NEW, OLD)
     scene.refused(UntrustedError, "release counter 2, but 3 was installed before", may_change=DELEGATED)
     scene.recovers()
 

@@ -22,12 +22,11 @@ from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.installation.inventory import status
 from packager.vehicle.profile import Coder
 from packager.vehicle.wire import encode_varint
-from tests.attacks.scene import EVIL, HEAD, JOURNAL, LENGTH, NEW, NEWEST, OLD, SLOT, Scene
+from tests.attacks.scene import DELEGATED, EVIL, HEAD, JOURNAL, LENGTH, NEW, NEWEST, OLD, SLOT, Scene
 from tests.repository_simulator import BLOCK_BYTES, RepositorySimulator, make_bundle
 from tests.sample_bundles import ALL_CODERS, BLOCK_LOG2, DELTA, Sample, make, reassemble
 from tests.vehicle_car import IN_PLACE, Car, damage, repository_with
 
-DELEGATED = [f"metadata/{name}.json" for name in ("timestamp", "snapshot", "targets", "body")]
 PREPARING = [*DELEGATED, SLOT, JOURNAL, HEAD]
 LABEL: dict[str, Any] = {"version": "9", "release_counter": 9, "hardware_ids": ("bdc",)}
 WHOLE = [Segment(0, 0, LENGTH)]
@@ -129,9 +128,7 @@ def test_attack_47_a_delta_from_another_image(scene: Scene) -> None:
     assert report.ecus[0].bundle is not None
     assert report.ecus[0].bundle.old is None
     scene.car.put("BDC", EVIL, scene.car.state("BDC").slot)
-    scene.repository.delegated["body"].targets.clear()
-    scene.repository.release("body", "bdc", "3", 3, NEWEST, NEW, full=False)
-    scene.repository.publish()
+    scene.publish_alone("3", 3, NEWEST, NEW, full=False)
     scene.refused(IncompatibleError, "no bundle from .* and no full bundle", may_change=DELEGATED)
 
 
@@ -146,18 +143,14 @@ def test_attack_47_a_delta_under_the_name_of_another_base(scene: Scene) -> None:
 
 def test_attack_47_a_chain_without_its_middle(scene: Scene) -> None:
     """From A over B to C, and A to B is gone: deltas are never chained, so B to C helps nobody at A."""
-    scene.repository.delegated["body"].targets.clear()
-    scene.repository.release("body", "bdc", "3", 3, NEWEST, NEW, full=False)
-    scene.repository.publish()
+    scene.publish_alone("3", 3, NEWEST, NEW, full=False)
     scene.refused(IncompatibleError, "no bundle from .* and no full bundle", may_change=DELEGATED)
     scene.recovers()
 
 
 def test_attack_47_a_delta_backwards(scene: Scene) -> None:
     scene.accepted()
-    scene.repository.delegated["body"].targets.clear()
-    scene.repository.release("body", "bdc", "1", 1, OLD, NEW)
-    scene.repository.publish()
+    scene.publish_alone("1", 1, OLD, NEW)
     scene.refused(UntrustedError, "release counter 1, but 2 was installed before", may_change=DELEGATED)
     scene.recovers()
 
@@ -389,9 +382,7 @@ def test_attack_51_a_half_written_slot_is_no_base(scene: Scene) -> None:
     scene.repository.contents[path] = data[:-1] + bytes((data[-1] ^ 1,))
     _fails(scene, CorruptError, r"block \d: its blob")
     assert (scene.car.home.root / SLOT).stat().st_size == LENGTH
-    scene.repository.delegated["body"].targets.clear()
-    scene.repository.release("body", "bdc", "3", 3, NEWEST, OLD, full=False)
-    scene.repository.publish()
+    scene.publish_alone("3", 3, NEWEST, OLD, full=False)
     scene.accepted(NEWEST)
 
 

@@ -13,17 +13,15 @@ from packager.vehicle.errors import (
     ResourceError,
     TemporaryError,
     UntrustedError,
-    VehicleError,
 )
 from packager.vehicle.identity import Digest, ImageId
 from packager.vehicle.installation import preparation
 from packager.vehicle.installation.home import VehicleHome, open_home
-from packager.vehicle.installation.install import SPARE_SPACE_BYTES, UpdateReport, check, update
+from packager.vehicle.installation.install import SPARE_SPACE_BYTES, check, update
 from packager.vehicle.installation.inventory import status
 from packager.vehicle.installation.state import EcuState
-from packager.vehicle.trust.metadata_store import initialise
 from tests.repository_simulator import BLOCK_BYTES, NOW, PROFILE, RepositorySimulator, make_bundle, with_target
-from tests.vehicle_car import edited, image
+from tests.vehicle_car import Car, edited, image
 
 SIZE = 5 * BLOCK_BYTES + 100
 
@@ -35,43 +33,6 @@ WIDE = replace(PROFILE, block_bytes=1 << 16)
 NEW_2 = edited(OLD_2)
 BDC_2 = EcuState("b", 2, ImageId.of(NEW))
 DSC_2 = EcuState("b", 2, ImageId.of(NEW_2))
-
-
-class Car:
-    def __init__(self, root: Path, repository: RepositorySimulator, ecus: dict[str, str]) -> None:
-        self.repository = repository
-        root.mkdir(parents=True, exist_ok=True)
-        entries = (
-            f'[[ecu]]\nname = "{name}"\nserial = "1"\nhardware_id = "{hardware}"\n'
-            "[ecu.profile]\nram_kib = 4096\nflash_kib = 1024\nblock_kib = 4\n"
-            for name, hardware in ecus.items()
-        )
-        (root / "vehicle.toml").write_text('vin = "TESTCAR"\nevidence = "optional"\n' + "".join(entries))
-        self.home: VehicleHome = open_home(root)
-        initialise(self.home.metadata, repository.files["1.root.json"])
-
-    def put(self, ecu: str, data: bytes, slot: str = "a") -> None:
-        path = self.home.root / "slots" / ecu / slot
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-    def slot(self, ecu: str, slot: str) -> bytes:
-        return (self.home.root / "slots" / ecu / slot).read_bytes()
-
-    def active(self, ecu: str) -> bytes:
-        return self.slot(ecu, self.home.read_state().get(ecu, EcuState()).slot)
-
-    def update(self, **options: Any) -> UpdateReport:
-        return update(self.home, self.repository, self.repository, NOW, **options)
-
-    def refused(self, kind: type[VehicleError], wrong: str) -> None:
-        """Require that an update fails and that the car boots what it booted before."""
-        before = {ecu.name: self.active(ecu.name) for ecu in self.home.configuration.ecus}
-        state = self.home.read_state()
-        with pytest.raises(kind, match=wrong):
-            self.update()
-        assert self.home.read_state() == state
-        assert {ecu.name: self.active(ecu.name) for ecu in self.home.configuration.ecus} == before
 
 
 @pytest.fixture
@@ -87,7 +48,7 @@ def repository() -> RepositorySimulator:
 
 @pytest.fixture
 def car(tmp_path: Path, repository: RepositorySimulator) -> Car:
-    car = Car(tmp_path / "car", repository, {"BDC": "bdc", "DSC": "dsc"})
+    car = Car(tmp_path / "car", repository, {"BDC": ("bdc", True), "DSC": ("dsc", True)})
     car.put("BDC", OLD)
     car.put("DSC", OLD_2)
     return car
@@ -220,7 +181,7 @@ def test_no_way_to_the_image_is_refused_before_anything_is_downloaded(
 
 
 def test_hardware_without_an_offer_is_left_alone(tmp_path: Path, repository: RepositorySimulator) -> None:
-    car = Car(tmp_path / "other", repository, {"BDC": "bdc", "KOMBI": "kombi"})
+    car = Car(tmp_path / "other", repository, {"BDC": ("bdc", True), "KOMBI": ("kombi", True)})
     car.put("BDC", OLD)
     car.put("KOMBI", OLD_2)
     report = car.update()

@@ -11,6 +11,7 @@ from packager.vehicle.installation.install import SPARE_SPACE_BYTES, CheckReport
 from packager.vehicle.installation.inventory import EcuStatus
 from packager.vehicle.installation.preflight import Forecast
 from packager.vehicle.installation.preparation import EcuUpdate
+from packager.vehicle.installation.selection import Offer
 from packager.vehicle.transport.speed import Speed
 from packager.vehicle.trust.metadata_store import TrustedMetadata
 
@@ -89,10 +90,7 @@ def show_check(output: Output, home: VehicleHome, report: CheckReport) -> None:
         image = entry.offer.image
         output.item(
             "ecu",
-            name=entry.offer.ecu.name,
-            hardware_id=entry.offer.ecu.hardware_id,
-            old=_image_fields(entry.offer.installed),
-            old_version=entry.offer.installed_version,
+            **_old_fields(entry.offer),
             new_version=image.version if image else None,
             bundle=_bundle_kind(entry.bundle),
             bundle_bytes=entry.bundle_bytes,
@@ -141,10 +139,7 @@ def show_update(output: Output, home: VehicleHome, report: UpdateReport) -> None
         image = entry.offer.image
         output.item(
             "ecu",
-            name=entry.offer.ecu.name,
-            hardware_id=entry.offer.ecu.hardware_id,
-            old=_image_fields(entry.offer.installed),
-            old_version=entry.offer.installed_version,
+            **_old_fields(entry.offer),
             new=_image_fields(image.image if image else None),
             new_version=image.version if image else None,
             updated=entry.is_updated,
@@ -198,12 +193,9 @@ def _interruption(entry: EcuStatus) -> str:
 
 
 def _check_row(entry: Forecast) -> tuple[str, ...]:
-    image = entry.offer.image
     repair = f"{entry.repair_bytes:,} ({len(entry.damaged)} blocks)" if entry.damaged else "-"
     return (
-        entry.offer.ecu.name,
-        _image_name(entry.offer.installed, entry.offer.installed_version),
-        _image_name(image.image, image.version) if image else "-",
+        *_names(entry.offer),
         _bundle_kind(entry.bundle) or "-",
         f"{entry.download_bytes:,}",
         repair,
@@ -216,15 +208,28 @@ def _update_row(entry: EcuUpdate) -> tuple[str, ...]:
     image = entry.offer.image
     share = f"{entry.downloaded_bytes / image.image.length_bytes:.1%}" if image and entry.is_updated else "-"
     return (
-        entry.offer.ecu.name,
-        _image_name(entry.offer.installed, entry.offer.installed_version),
-        _image_name(image.image, image.version) if image else "-",
+        *_names(entry.offer),
         _kind(entry) or "-",
         f"{entry.downloaded_bytes:,}",
         share,
         f"{entry.seconds:.2f}",
         entry.note,
     )
+
+
+def _old_fields(offer: Offer) -> dict[str, Any]:
+    return {
+        "name": offer.ecu.name,
+        "hardware_id": offer.ecu.hardware_id,
+        "old": _image_fields(offer.installed),
+        "old_version": offer.installed_version,
+    }
+
+
+def _names(offer: Offer) -> tuple[str, str, str]:
+    """Return the first cells of a row: the ECU, its old image, and its new one."""
+    old = _image_name(offer.installed, offer.installed_version)
+    return offer.ecu.name, old, _image_name(offer.image.image, offer.image.version) if offer.image else "-"
 
 
 def _kind(entry: EcuUpdate) -> str | None:
