@@ -93,7 +93,7 @@ def encode(
     level: int = zstd.LEVEL,
     threads: int = DEFAULT_THREADS,
 ) -> EncodedBundle:
-    """Encode the smallest bundle that fits the ECU.
+    """Encode the smallest bundle that fits the ECU, of an alignment and its rivals; the first of equals.
 
     Args:
         old: The old image; None for a full bundle.
@@ -107,6 +107,20 @@ def encode(
     Raises:
         BudgetError: No form fits the memory of the ECU, or its scratch holds no block.
     """
+    each = (alignment, *alignment.rivals)
+    made = [_encode_one(old, new, rival, profile, label, level, threads) for rival in each]
+    return min(made, key=lambda encoded: len(encoded.written.data))
+
+
+def _encode_one(
+    old: bytes | None,
+    new: bytes,
+    alignment: Alignment,
+    profile: UpdateProfile,
+    label: Label,
+    level: int,
+    threads: int,
+) -> EncodedBundle:
     block_bytes = grid_block_bytes(len(new), profile)
     identity = Identity(
         new=ImageId.of(new),

@@ -4,7 +4,7 @@ import json
 import struct
 from array import array
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -12,7 +12,7 @@ from typing import Any, Final
 from packager.diff import bsdiff, matcher, zstd
 from packager.diff.candidates import Effort, best_candidate
 from packager.diff.matcher import Costs, Index
-from packager.diff.prediction import Mode, Prediction, make_context
+from packager.diff.prediction import NOTHING, Mode, Prediction, make_context, with_pages
 from packager.diff.sizing import measure
 from packager.diff.tables import predict_tables
 from packager.diff.values import predict_values
@@ -24,6 +24,8 @@ MIN_EFFORT: Final = 1
 DEFAULT_EFFORT: Final = 5
 MAX_EFFORT: Final = 9
 ROUNDS_TWICE_FROM: Final = 7
+RIVALS_FROM: Final = 9
+"""From here on bundles are also made of what the usual effort aligns, and of what bsdiff does."""
 QUICK: Final = Costs(chain=4, sparse=2)
 """Of alignments that others follow from."""
 COARSER: Final = Costs(mismatch=16, change=80)
@@ -53,10 +55,12 @@ class Alignment:
     Attributes:
         segments: By ascending new offset, without overlap; bytes within may differ.
         prediction: The same in label space, with what is predicted; None if nothing is.
+        rivals: Other alignments of the same images; the smallest bundle that any of them makes counts.
     """
 
     segments: Sequence[Segment]
     prediction: Prediction | None = None
+    rivals: Sequence["Alignment"] = ()
 
 
 NO_ALIGNMENT: Final = Alignment(())
@@ -86,7 +90,28 @@ def align(
     """
     if engine is Engine.BSDIFF or not matcher.is_compiled():
         return Alignment(bsdiff.segments(old, new))
-    costs = Costs(chain=4 if effort < DEFAULT_EFFORT else 16, sparse=2 if effort < THOROUGH_FROM else 1)
+    with ThreadPoolExecutor(threads) as steps, ThreadPoolExecutor(threads) as rounds:
+        workers = Workers(steps, rounds)
+
+        def matched(each: int) -> Alignment:
+            if predicts:
+                return _predicted(old, new, each, workers, adaptive=adaptive)
+            return Alignment(Index(old, steps).segments(new, _costs_of(each)))
+
+        made = matched(effort)
+        if effort < RIVALS_FROM:
+            return made
+        usual = [matched(DEFAULT_EFFORT)] if predicts else []
+        return replace(made, rivals=(*usual, _as_bsdiff_aligns(old, new, made.prediction, steps)))
+
+
+def _costs_of(effort: int) -> Costs:
+    return Costs(chain=4 if effort < DEFAULT_EFFORT else 16, sparse=2 if effort < THOROUGH_FROM else 1)
+
+
+def _predicted(old: bytes, new: bytes, effort: int, workers: Workers, *, adaptive: bool) -> Alignment:
+    """Align with the matcher and find out what can be predicted."""
+    costs, steps = _costs_of(effort), workers.steps
     is_usual = effort >= DEFAULT_EFFORT
     tried = Effort(
         quick=QUICK,
@@ -98,23 +123,28 @@ def align(
         adaptive=adaptive,
         hasty=effort == MIN_EFFORT,
     )
-    with ThreadPoolExecutor(threads) as steps, ThreadPoolExecutor(threads) as rounds:
-        if not predicts:
-            return Alignment(Index(old, steps).segments(new, costs))
-        workers = Workers(steps, rounds)
-        best = best_candidate(old, new, tried, workers)
-        kept = best.measured
-        if effort >= THOROUGH_FROM:
-            tables = predict_tables(old, new, kept, replace(best.costs, chain=QUICK.chain), workers)
-            if tables is not None:
-                measured = measure(tables, old, new, steps, adaptive=adaptive)
-                kept = measured if measured.coded_bytes < kept.coded_bytes else kept
-            each = [QUICK, best.costs] if is_usual else [best.costs]
-            valued = predict_values(old, new, kept, each, steps)
-            if valued is not None:
-                measured = measure(valued, old, new, steps, adaptive=adaptive)
-                kept = measured if measured.coded_bytes * VALUES_PAY_FROM < kept.coded_bytes else kept
+    best = best_candidate(old, new, tried, workers)
+    kept = best.measured
+    if effort >= THOROUGH_FROM:
+        tables = predict_tables(old, new, kept, replace(best.costs, chain=QUICK.chain), workers)
+        if tables is not None:
+            measured = measure(tables, old, new, steps, adaptive=adaptive)
+            kept = measured if measured.coded_bytes < kept.coded_bytes else kept
+        each = [QUICK, best.costs] if is_usual else [best.costs]
+        valued = predict_values(old, new, kept, each, steps)
+        if valued is not None:
+            measured = measure(valued, old, new, steps, adaptive=adaptive)
+            kept = measured if measured.coded_bytes * VALUES_PAY_FROM < kept.coded_bytes else kept
     return Alignment(best.measured.prediction.segments if best.first is None else best.first, kept.prediction)
+
+
+def _as_bsdiff_aligns(old: bytes, new: bytes, prediction: Prediction | None, pool: Executor) -> Alignment:
+    """Align with bsdiff, and predict by modes that another alignment found."""
+    segments = bsdiff.segments(old, new)
+    if prediction is None or not segments:
+        return Alignment(segments)
+    plain = [mode for mode in prediction.modes if mode.groups and not mode.groups & Group.VALUES]
+    return Alignment(segments, with_pages(old, new, segments, [*plain, NOTHING], pool))
 
 
 def level_of(effort: int) -> int:
@@ -133,7 +163,11 @@ def dump(alignment: Alignment) -> bytes:
         parts += [_TRIPLE.pack(*segment) for segment in prediction.segments]
         header["values"] = len(prediction.context.old_values)
         parts += [prediction.context.old_values.tobytes(), prediction.context.new_values.tobytes()]
+        header["pages"] = len(prediction.context.pages)
         parts.append(prediction.context.pages)
+    rivals = [dump(rival) for rival in alignment.rivals]
+    header["rivals"] = [len(rival) for rival in rivals]
+    parts += rivals
     return b"".join((json.dumps(header, sort_keys=True).encode(), b"\n", *parts))
 
 
@@ -143,12 +177,19 @@ def load(data: bytes, old: bytes, new: bytes) -> Alignment:
     header = json.loads(line)
     end = header["segments"] * _TRIPLE.size
     segments = [Segment(*fields) for fields in _TRIPLE.iter_unpack(rest[:end])]
-    if "modes" not in header:
-        return Alignment(segments)
-    middle = end + header["predicted"] * _TRIPLE.size
-    predicted = [Segment(*fields) for fields in _TRIPLE.iter_unpack(rest[end:middle])]
-    modes = tuple(Mode(InstructionSet(number), Group(groups), base) for number, groups, base in header["modes"])
-    last = middle + 4 * header["values"]
-    values = (array("I", rest[middle:last]), array("I", rest[last : last + 4 * header["values"]]))
-    pages = rest[last + 4 * header["values"] :]
-    return Alignment(segments, Prediction(modes, make_context(modes, pages, old, new, predicted, values), predicted))
+    prediction = None
+    if "modes" in header:
+        middle = end + header["predicted"] * _TRIPLE.size
+        predicted = [Segment(*fields) for fields in _TRIPLE.iter_unpack(rest[end:middle])]
+        modes = tuple(Mode(InstructionSet(number), Group(groups), base) for number, groups, base in header["modes"])
+        last = middle + 4 * header["values"]
+        values_end = last + 4 * header["values"]
+        values = (array("I", rest[middle:last]), array("I", rest[last:values_end]))
+        end = values_end + header["pages"]
+        context = make_context(modes, rest[values_end:end], old, new, predicted, values)
+        prediction = Prediction(modes, context, predicted)
+    rivals = []
+    for length in header["rivals"]:
+        rivals.append(load(rest[end : end + length], old, new))
+        end += length
+    return Alignment(segments, prediction, tuple(rivals))
