@@ -4,7 +4,6 @@ The strict rules of a vehicle stand in `tests/unit` and `tests/attacks`; here is
 """
 
 import json
-import shutil
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import MetaFile
 
+from tests.needs import commands
 from tests.repository_simulator import LATER, NOW, TOP_LEVEL, listed, signers
 from tests.tuf_client import TARGET, Client, next_root, publish_unhashed, role, serve, stored
 
@@ -273,7 +273,7 @@ def test_a_stored_delegated_role_ends_with_its_time_and_goes_on_with_a_newer_one
 
 
 @pytest.mark.system
-@pytest.mark.skipif(not shutil.which("faketime"), reason="needs the package faketime: apt-get install faketime")
+@commands("faketime")
 @pytest.mark.parametrize(("time", "code"), [(LATER - DAY, 0), (LATER + DAY, 1)])
 def test_a_process_takes_the_time_that_its_system_tells(client: Client, time: datetime, code: int) -> None:
     program = ["faketime", str(time), sys.executable, "-m", "packager.vehicle.cli", "refresh"]
