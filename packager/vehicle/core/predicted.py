@@ -61,7 +61,7 @@ def make_predicted(
         what: Name of the block, for messages.
         pieces: Segments within the block.
         old: The verified old part.
-        out: The block; apart from it.
+        out: The block; the source may lie in its end.
         start: Where it stands in the new image.
         max_decoded_bytes: What the columns may have in all.
         limits: The head's limits.
