@@ -2,7 +2,8 @@
  *
  * Every byte of the new image belongs to a diagonal (a constant distance to the old image) or to none. Mismatches, bytes on no diagonal and
  * changes of diagonal have costs; the cheapest path through the few diagonals that seeds suggest is found by dynamic programming (Viterbi),
- * so that a good alignment goes on through changed bytes. Seeds are hashes of 8 and of 24 bytes of the old image.
+ * so that a good alignment goes on through changed bytes. Seeds are hashes of 8 and of 24 bytes of the old image. In text and records whose
+ * seeds all occur often, landmarks lead to the right place: longer stretches, at places that the bytes there choose.
  *
  * Memory: tables of 7.6 bytes per byte of an old image of up to 64 MiB; beyond, seeds are taken further apart, and tables stay below 512 MiB. Paths
  * that lead nowhere are given back, and the others are settled every `SETTLE` bytes.
@@ -28,9 +29,11 @@
 #include <string.h>
 
 enum {
-    INTERFACE = 5, /* of the functions below; as matcher.py says, and to be changed with it */
+    INTERFACE = 6, /* of the functions below; as matcher.py says, and to be changed with it */
     SEED = 8,
     LONG_SEED = 24,
+    LANDMARK = 96,      /* so many bytes differ where lines of text and records repeat each other for longer than a long seed */
+    LANDMARK_LOG2 = 5,  /* one place in so many, as log2, begins a landmark: its first bytes tell, in both images alike */
     ACTIVE = 14,        /* diagonals followed at once, among them none */
     CANDIDATES = 64,    /* at most this many old places per seed */
     RUN_STRIDE = 64,    /* seeds inside a run of one byte are kept this far apart */
@@ -46,7 +49,7 @@ enum {
     SETTLE = 1 << 20,
     COLLECT = 1 << 11,  /* nodes that may be superfluous, besides as many as are not */
     HEADS_SHARE = 3,    /* entries of the table of short seeds, in tenths of the places, */
-    LONG_SHARE = 6,     /* and of that of long ones */
+    LONG_SHARE = 6,     /* and of that of long ones, together with that of landmarks */
     LEAST_ENTRIES = 64,
     MAPPED_FROM = 4 << 20, /* bytes of tables that are given back to the system at once */
     ALIGNED = 4,        /* bytes; instructions and what they lead to stand at multiples of it, or of half */
@@ -93,18 +96,18 @@ struct finding {
 /* Where seeds stand in the old image. */
 struct index {
     Py_buffer old;
-    uint32_t stride, places, head_count, long_head_count;
+    uint32_t stride, places, head_count, long_head_count, landmark_count;
     int filled;
     size_t table_bytes;
-    uint32_t *heads, *long_heads, *previous;
+    uint32_t *heads, *long_heads, *previous, *landmarks;
 };
 
 struct matcher {
     const uint8_t *old, *new;
-    uint32_t old_bytes, new_bytes, stride, head_count, long_head_count, misses, next_look;
+    uint32_t old_bytes, new_bytes, stride, head_count, long_head_count, landmark_count, misses, next_look;
     int count;
     struct costs costs;
-    const uint32_t *heads, *long_heads, *previous;
+    const uint32_t *heads, *long_heads, *previous, *landmarks;
     int left_last; /* the newest node leaves all diagonals, and no path goes on from it yet */
     struct node *nodes;
     size_t node_count, node_room, collect_at;
@@ -234,8 +237,9 @@ static void size_tables(struct index *index, uint32_t old_bytes)
     index->stride = 1 + old_bytes / MAX_INDEXED;
     index->places = old_bytes / index->stride;
     index->head_count = index->places / 10 * HEADS_SHARE + LEAST_ENTRIES;
-    index->long_head_count = index->places / 10 * LONG_SHARE + LEAST_ENTRIES;
-    index->table_bytes = sizeof(uint32_t) * ((size_t)index->places + index->head_count + index->long_head_count);
+    index->landmark_count = (index->places >> LANDMARK_LOG2) + 1;
+    index->long_head_count = index->places / 10 * LONG_SHARE + LEAST_ENTRIES - index->landmark_count;
+    index->table_bytes = sizeof(uint32_t) * ((size_t)index->places + index->head_count + index->long_head_count + index->landmark_count);
 }
 
 static int make_tables(struct index *index)
@@ -247,6 +251,7 @@ static int make_tables(struct index *index)
     }
     index->long_heads = index->heads + index->head_count;
     index->previous = index->long_heads + index->long_head_count;
+    index->landmarks = index->previous + index->places;
     return 0;
 }
 
@@ -323,6 +328,42 @@ static void fill_long_heads(struct index *index)
             if (*heads[done] == NOWHERE || rank(entries[done]) >= rank(*heads[done])) {
                 *heads[done] = entries[done];
             }
+        }
+    }
+}
+
+static int is_landmark(const uint8_t *from)
+{
+    uint64_t value = load64(from);
+
+    return hash_short(value) >> (64 - LANDMARK_LOG2) == 0 && !is_run(value);
+}
+
+static uint64_t hash_landmark(const uint8_t *from)
+{
+    uint64_t hash = 0;
+    int at;
+
+    for (at = 0; at < LANDMARK; at += SEED) {
+        hash = (hash ^ load64(from + at)) * MULTIPLIER;
+        hash ^= hash >> 32;
+    }
+    return hash * MULTIPLIER;
+}
+
+/* Of landmarks with one entry the first in the image stays. */
+static void fill_landmarks(struct index *index)
+{
+    const uint8_t *old = index->old.buf;
+    uint32_t at;
+
+    memset(index->landmarks, 0xFF, sizeof(uint32_t) * index->landmark_count);
+    if (index->old.len < LANDMARK) {
+        return;
+    }
+    for (at = (uint32_t)index->old.len - LANDMARK + 1; at-- > 0;) {
+        if (is_landmark(old + at)) {
+            index->landmarks[entry_of(hash_landmark(old + at), index->landmark_count)] = at;
         }
     }
 }
@@ -480,6 +521,38 @@ static int enter_seeds(struct matcher *matcher, int best, uint32_t at, uint32_t 
         matcher->next_look = at + 1 + (matcher->misses / PATIENCE);
     }
     return 0;
+}
+
+/* Let the landmark at `at`, if there is one, open its diagonal, in place of the worst one. */
+static int enter_landmark(struct matcher *matcher, int best, uint32_t at)
+{
+    uint32_t place = matcher->landmarks[entry_of(hash_landmark(matcher->new + at), matcher->landmark_count)];
+    uint32_t cost = matcher->active[best].cost + matcher->costs.change;
+    int64_t diagonal = (int64_t)place - at;
+    int slot, other;
+
+    if (place == NOWHERE || memcmp(matcher->old + place, matcher->new + at, LANDMARK) != 0) {
+        return 0;
+    }
+    for (slot = 1; slot < matcher->count && matcher->active[slot].diagonal != diagonal; slot++) {
+    }
+    if (slot == ACTIVE) {
+        for (slot = best == 1 ? 2 : 1, other = slot + 1; other < ACTIVE; other++) {
+            if (other != best && matcher->active[other].cost > matcher->active[slot].cost) {
+                slot = other;
+            }
+        }
+    } else if (slot == matcher->count) {
+        matcher->count++;
+    } else if (matcher->active[slot].cost <= cost) {
+        return 0;
+    }
+    matcher->active[slot].diagonal = diagonal;
+    matcher->active[slot].cost = cost;
+    matcher->active[slot].run = 0;
+    matcher->active[slot].node = add_node(matcher, diagonal, at, matcher->active[best].node);
+    matcher->left_last = matcher->left_last && best != 0;
+    return matcher->active[slot].node < 0 ? -1 : 0;
 }
 
 static int cheapest(const struct matcher *matcher)
@@ -694,6 +767,9 @@ static int walk(struct matcher *matcher, uint32_t at, uint32_t end)
             && enter_seeds(matcher, best, at, interval) < 0) {
             return -1;
         }
+        if ((uint64_t)at + LANDMARK <= matcher->new_bytes && is_landmark(matcher->new + at) && enter_landmark(matcher, best, at) < 0) {
+            return -1;
+        }
         if (interval == RARELY && skip_equal(matcher, best, &next) < 0) {
             return -1;
         }
@@ -857,6 +933,7 @@ static PyObject *fill(PyObject *module, PyObject *arguments)
     Py_BEGIN_ALLOW_THREADS
     if (is_long) {
         fill_long_heads(index);
+        fill_landmarks(index);
     } else {
         fill_heads(index);
     }
@@ -897,6 +974,8 @@ static int prepare(struct matcher *matcher, PyObject *capsule, const Py_buffer *
     matcher->heads = index->heads;
     matcher->long_heads = index->long_heads;
     matcher->previous = index->previous;
+    matcher->landmark_count = index->landmark_count;
+    matcher->landmarks = index->landmarks;
     return 0;
 }
 

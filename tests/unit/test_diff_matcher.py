@@ -170,6 +170,25 @@ def test_two_letters_are_not_cut_to_pieces() -> None:
     assert len(found) <= len(new) // 16
 
 
+def test_lines_whose_seeds_all_occur_often_follow_their_neighbours() -> None:
+    """A linker's map: each object has lines of the same kinds, their lengths change, and other objects lend every seed of theirs."""
+    draw = random.Random(5)
+    names = [f"out/driver/source/{draw.randrange(16):x}_{draw.choice(('usb', 'i2c', 'spi', 'adc'))}.o" for _ in range(600)]
+    kinds = [".group", ".text", ".debug_info", ".debug_macro", ".debug_str", ".comment"]
+
+    def lines(change: int) -> bytes:
+        numbers = random.Random(7)
+        made = []
+        for number, name in enumerate(names):
+            for kind in kinds:
+                length = numbers.randrange(1 << 16) + (change if number % 5 == 0 and kind == ".text" else 0)
+                made.append(f" {kind:14} 0x0000000000000000 {length % 16:#10x} /home/builder/toolchain/library/{name}\n")
+        return "".join(made).encode()
+
+    old, new = lines(0), b"a line more\n" + lines(7)
+    assert len(segments(old, new, Costs(mismatch=16, change=80))) <= 10
+
+
 def test_without_a_compiler_bsdiff_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
     old = noise(11, 5000)
     new = old[:2000] + b"inserted" + old[2000:]
