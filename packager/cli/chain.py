@@ -29,9 +29,10 @@ STDERR = 2
 
 
 class Named(click.ParamType[tuple[str, str]]):
-    """``NAME=VALUE``."""
+    """``NAME=PATH`` or the like; `form` says which."""
 
-    name = "NAME=VALUE"
+    def __init__(self, form: str) -> None:
+        self.name = form
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         """Split at the first ``=``."""
@@ -56,29 +57,10 @@ def chain() -> None:
     required=True,
     help="Directory with the links of the steps before; gets the new one.",
 )
+@click.option("--material", "materials", type=Named("NAME=PATH"), multiple=True, help="What is used; may be repeated.")
+@click.option("--product", "products", type=Named("NAME=PATH"), multiple=True, help="What is made; may be repeated.")
 @click.option(
-    "--material",
-    "materials",
-    type=Named(),
-    metavar="NAME=PATH",
-    multiple=True,
-    help="What is used; may be repeated.",
-)
-@click.option(
-    "--product",
-    "products",
-    type=Named(),
-    metavar="NAME=PATH",
-    multiple=True,
-    help="What is made; may be repeated.",
-)
-@click.option(
-    "--tool",
-    "tools",
-    type=Named(),
-    metavar="NAME=VERSION",
-    multiple=True,
-    help="A tool, for the record; may be repeated.",
+    "--tool", "tools", type=Named("NAME=VERSION"), multiple=True, help="A tool, for the record; may be repeated."
 )
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds. Default: no limit.")
 @JSON

@@ -1,5 +1,6 @@
 """`packager repo status`: who signed and who is missing, what expires when; fails before anything does."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from packager.cli.place import REPOSITORY, ROOT, WARN_DAYS, open_place
 from packager.cli.repo_names import key_labels
 from packager.cli.times import AS_OF, as_of
 from packager.model.errors import RepositoryError
+from packager.repo.in_force import InForce
 from packager.repo.lifetimes import Life, lifetimes
-from packager.repo.staged import demands, label, read_staged
+from packager.repo.staged import StagedFile, demands, label, read_staged
 
 _ONLINE = ("snapshot", "timestamp")
 
@@ -41,26 +43,8 @@ def status(
     output, now = Output(as_json), as_of(issued_at)
     place = open_place(repository, directory, root_file, now)
     in_force = place.in_force()
-    names = key_labels(directory)
     staged = read_staged(repository)
-    rows = []
-    for file in staged.values():
-        for demand in demands(file, staged, in_force):
-            signed = [label(key_id, names) for key_id in demand.signed]
-            missing = [label(key_id, names) for key_id in demand.missing]
-            output.result(
-                "staged",
-                file=file.name,
-                by=demand.by,
-                threshold=demand.role.threshold,
-                signed=signed,
-                missing=missing,
-                lacking=demand.lacking,
-                sha256=file.digest.hex,
-            )
-            state = "ready" if not demand.lacking else f"{demand.lacking} more of {', '.join(missing)}"
-            of = f"{len(signed)} of {demand.role.threshold}"
-            rows.append([file.name, demand.by, of, ", ".join(signed) or "nobody", state])
+    rows = _show_staged(output, staged, in_force, key_labels(directory))
     lives = lifetimes(in_force, place.policy, now, warn_days)
     if not lives and not staged:
         raise RepositoryError(
@@ -96,6 +80,31 @@ def status(
             + ", ".join(f"{life.role} ({_when(life)})" for life in due),
             hint=_advise(due),
         )
+
+
+def _show_staged(
+    output: Output, staged: Mapping[str, StagedFile], in_force: InForce, names: Mapping[str, str]
+) -> list[list[str]]:
+    """Show to programs who signed what and who is missing; return the same as rows for people."""
+    rows = []
+    for file in staged.values():
+        for demand in demands(file, staged, in_force):
+            signed = [label(key_id, names) for key_id in demand.signed]
+            missing = [label(key_id, names) for key_id in demand.missing]
+            output.result(
+                "staged",
+                file=file.name,
+                by=demand.by,
+                threshold=demand.role.threshold,
+                signed=signed,
+                missing=missing,
+                lacking=demand.lacking,
+                sha256=file.digest.hex,
+            )
+            state = "ready" if not demand.lacking else f"{demand.lacking} more of {', '.join(missing)}"
+            of = f"{len(signed)} of {demand.role.threshold}"
+            rows.append([file.name, demand.by, of, ", ".join(signed) or "nobody", state])
+    return rows
 
 
 def _show_lives(lives: list[Life]) -> str:

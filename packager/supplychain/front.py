@@ -9,7 +9,7 @@ import os
 import signal
 import stat
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -102,6 +102,35 @@ def perform(
             the command failed.
         KeyMaterialError: The signer can't sign.
     """
+    order, mine = _check_request(step, policy, keys, signers, links, products, command)
+    used = _hash_all(step, materials, (INPUT, WORK, IMAGES))
+    earlier = read_front(policy, keys, links, order[: order.index(step)])
+    require_made({name: digest for name, digest in used.items() if not name.startswith(f"{INPUT}/")}, earlier)
+    code = run(command, timeout_s)
+    if code:
+        raise SupplyChainError(
+            f"step {step!r}: command {command[0]!r} ended with exit code {code}, expected 0; no link was signed",
+            hint="correct what failed and perform the step again",
+        )
+    made = _hash_all(step, products, (WORK, IMAGES))
+    if not made:
+        raise SupplyChainError(f"step {step!r}: made nothing, expected at least one product")
+    return {
+        link_name(step, keys[name].keyid): record_link(step, used, made, signers[name], command=command, tools=tools)
+        for name in mine
+    }
+
+
+def _check_request(
+    step: str,
+    policy: KeyPolicy,
+    keys: Mapping[str, Key],
+    signers: Mapping[str, Signer],
+    links: Mapping[str, bytes],
+    products: Iterable[str],
+    command: Sequence[str],
+) -> tuple[Sequence[str], list[str]]:
+    """Check a request against the policy alone; return the order of all steps and the keys that will sign."""
     order = check_steps(policy)
     if step in STEPS or step not in order:
         own = [name for name in order if name not in STEPS]
@@ -132,22 +161,7 @@ def perform(
                 f"step {step!r}: makes {name}, expected images of {', '.join(hardware)} alone",
                 hint="the policy names the hardware of the step",
             )
-    used = _hash_all(step, materials, (INPUT, WORK, IMAGES))
-    earlier = read_front(policy, keys, links, order[: order.index(step)])
-    require_made({name: digest for name, digest in used.items() if not name.startswith(f"{INPUT}/")}, earlier)
-    code = run(command, timeout_s)
-    if code:
-        raise SupplyChainError(
-            f"step {step!r}: command {command[0]!r} ended with exit code {code}, expected 0; no link was signed",
-            hint="correct what failed and perform the step again",
-        )
-    made = _hash_all(step, products, (WORK, IMAGES))
-    if not made:
-        raise SupplyChainError(f"step {step!r}: made nothing, expected at least one product")
-    return {
-        link_name(step, keys[name].keyid): record_link(step, used, made, signers[name], command=command, tools=tools)
-        for name in mine
-    }
+    return order, mine
 
 
 def read_links(directory: Path | None) -> dict[str, bytes]:

@@ -174,35 +174,11 @@ def parse_index(section: memoryview, manifest: Manifest) -> BlockIndex:
     what = "index"
     cursor = Cursor(section, what)
     layout, length_width = cursor.uint(1), cursor.uint(1)
-    if layout & ~ALL_LAYOUT_FLAGS:
-        raise IncompatibleError(f"{what}: layout {layout:#x} is unknown; this bundle needs a newer reader")
-    if length_width != blob_length_width(manifest.max_blob_bytes):
-        raise CorruptError(
-            f"{what}: length width {length_width}, expected {blob_length_width(manifest.max_blob_bytes)} "
-            f"for blobs of at most {manifest.max_blob_bytes} bytes"
-        )
-    if layout & NUMBERED and not manifest.in_place:
-        raise CorruptError(f"{what}: block numbers are only for in-place bundles; others install in block order")
-    if bool(layout & WINDOWED) != (Op.WINDOW in manifest.ops):
-        raise CorruptError(f"{what}: window fields present without WINDOW blocks, or missing with them")
-    count = manifest.block_count
-    if bool(layout & OUTPUT_HASHED) != (count > 1):
-        raise CorruptError(f"{what}: output hashes must be left out with one block and only then; found {count} blocks")
-    width = record_width(layout, length_width)
+    _check_layout(what, layout, length_width, manifest)
+    count, width = manifest.block_count, record_width(layout, length_width)
     raw = bytes(cursor.take(cursor.left))
     if len(raw) != count * width:
         raise CorruptError(f"{what}: found {len(raw)} bytes of records, expected {count} of {width} bytes")
-    reads_old = bool(manifest.ops & READS_OLD)
-    implied = reads_old and not layout & SOURCE_HASHED
-    if (layout & SOURCE_HASHED and not reads_old) or (
-        implied and (count > 1 or manifest.old_length_bytes > MAX_WHOLE_OLD_BYTES)
-    ):
-        raise CorruptError(f"{what}: hashes of the old parts are present or left out against the rules")
-    if implied and manifest.max_source_bytes < manifest.old_length_bytes:
-        raise CorruptError(
-            f"{what}: longest old part of {manifest.max_source_bytes} bytes, expected at least the "
-            f"{manifest.old_length_bytes} of the whole old image, whose hash stands for it"
-        )
     checkpoints = []
     offset = longest = 0
     ops = set()
@@ -230,6 +206,35 @@ def parse_index(section: memoryview, manifest: Manifest) -> BlockIndex:
             f"{manifest.max_blob_bytes} and {sorted(op.name for op in manifest.ops)} as the manifest says"
         )
     return BlockIndex(manifest, raw, layout, length_width, width, tuple(checkpoints), offset)
+
+
+def _check_layout(what: str, layout: int, length_width: int, manifest: Manifest) -> None:
+    """Check that the records have exactly the fields that the manifest's blocks need."""
+    if layout & ~ALL_LAYOUT_FLAGS:
+        raise IncompatibleError(f"{what}: layout {layout:#x} is unknown; this bundle needs a newer reader")
+    if length_width != blob_length_width(manifest.max_blob_bytes):
+        raise CorruptError(
+            f"{what}: length width {length_width}, expected {blob_length_width(manifest.max_blob_bytes)} "
+            f"for blobs of at most {manifest.max_blob_bytes} bytes"
+        )
+    if layout & NUMBERED and not manifest.in_place:
+        raise CorruptError(f"{what}: block numbers are only for in-place bundles; others install in block order")
+    if bool(layout & WINDOWED) != (Op.WINDOW in manifest.ops):
+        raise CorruptError(f"{what}: window fields present without WINDOW blocks, or missing with them")
+    count = manifest.block_count
+    if bool(layout & OUTPUT_HASHED) != (count > 1):
+        raise CorruptError(f"{what}: output hashes must be left out with one block and only then; found {count} blocks")
+    reads_old = bool(manifest.ops & READS_OLD)
+    implied = reads_old and not layout & SOURCE_HASHED
+    if (layout & SOURCE_HASHED and not reads_old) or (
+        implied and (count > 1 or manifest.old_length_bytes > MAX_WHOLE_OLD_BYTES)
+    ):
+        raise CorruptError(f"{what}: hashes of the old parts are present or left out against the rules")
+    if implied and manifest.max_source_bytes < manifest.old_length_bytes:
+        raise CorruptError(
+            f"{what}: longest old part of {manifest.max_source_bytes} bytes, expected at least the "
+            f"{manifest.old_length_bytes} of the whole old image, whose hash stands for it"
+        )
 
 
 def _check(record: BlockRecord, position: int, manifest: Manifest) -> None:
