@@ -2,13 +2,13 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import click
 
-from packager.cli.files import EFFORT
+from packager.cli.files import EFFORT, TIME_BUDGET
 from packager.cli.keys import KEYS_DIRECTORY
 from packager.cli.options import JSON, PATH
 from packager.cli.output import Output, size, table
@@ -22,6 +22,7 @@ from packager.pipeline.build import Request, load_authority, make_release
 from packager.pipeline.collect import collect
 from packager.pipeline.report import LINKS_MBIT_PER_S, car_totals, seconds_over
 from packager.pipeline.staging import check_place
+from packager.pipeline.work import effort_of
 from packager.pipeline.workers import processes
 from packager.supplychain.front import read_links
 
@@ -39,6 +40,7 @@ STARTS = {"previous": "from the previous images", "oldest": "from the oldest ima
     help="Processes. Default: one per core.",
 )
 @EFFORT
+@TIME_BUDGET
 @ISSUED_AT
 @click.option(
     "--unsigned", is_flag=True, help="Leave the metadata to those who hold its keys; sign the supply chain alone."
@@ -57,6 +59,7 @@ def build(
     keys_directory: Path,
     jobs: int,
     effort: int,
+    budget_s: float | None,
     issued_at: datetime | None,
     unsigned: bool,
     links: Path | None,
@@ -76,22 +79,24 @@ def build(
         plan = collect(release)
     for note in plan.notes:
         output.note(f"{note}: no bundle needed")
+    efforts = {job.path: effort_of(job, effort, budget_s) for job in plan.jobs}
     check_place(out, plan.disk_bytes)
     if dry_run:
-        _show_plan(output, release, plan)
+        _show_plan(output, release, plan, efforts)
         return
-    request = Request(release, description, plan, authority, time, out, effort, not unsigned, read_links(links))
+    request = Request(release, description, plan, authority, time, out, efforts, not unsigned, read_links(links))
     bundles = make_release(request, processes(jobs), output.progress)
     _show_release(output, release, bundles, out, is_signed=not unsigned)
 
 
-def _show_plan(output: Output, release: Release, plan: Plan) -> None:
+def _show_plan(output: Output, release: Release, plan: Plan, efforts: Mapping[str, int]) -> None:
     rows = []
     for job in plan.jobs:
         old = "nothing (full)" if job.old is None else job.old.source.version
-        output.result("job", ecu=job.ecu.name, old_version=old, new_version=job.new.source.version, path=job.path)
-        rows.append([job.ecu.name, old, job.new.source.version, size(job.new.image.length_bytes), job.path])
-    text = table(["ECU", "from", "to", "image", "bundle"], rows, 3)
+        new, effort = job.new.source.version, efforts[job.path]
+        output.result("job", ecu=job.ecu.name, old_version=old, new_version=new, path=job.path, effort=effort)
+        rows.append([job.ecu.name, old, new, size(job.new.image.length_bytes), str(effort), job.path])
+    text = table(["ECU", "from", "to", "image", "effort", "bundle"], rows, 3)
     output.result(
         "summary",
         f"{text}\n{release.name} {release.version}: {len(plan.jobs)} bundles; may need {size(plan.disk_bytes)} of disk",

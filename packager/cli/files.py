@@ -17,6 +17,7 @@ from packager.cli.options import JSON, PATH, read_root_file
 from packager.cli.output import Output, size, table
 from packager.cli.times import now
 from packager.config.profile import read_profile_file
+from packager.diff.budget import effort_within, expected_s
 from packager.diff.engine import DEFAULT_EFFORT, MAX_EFFORT, MIN_EFFORT, Engine, align, level_of
 from packager.model.errors import ConfigError, ImageError
 from packager.vehicle.core.head import Head
@@ -32,6 +33,14 @@ EFFORT = click.option(
     show_default=True,
     help="1 is fast, 9 is small.",
 )
+TIME_BUDGET = click.option(
+    "--time-budget",
+    "budget_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Lower the effort for images that would take more processor time for one bundle. "
+    "Their lengths decide, not a clock: the same inputs give the same bytes.",
+)
 
 
 @click.command()
@@ -39,6 +48,7 @@ EFFORT = click.option(
 @click.argument("new", type=PATH)
 @click.option("-o", "--output", "bundle", type=PATH, required=True, help="The bundle to write.")
 @EFFORT
+@TIME_BUDGET
 @click.option(
     "--engine",
     type=click.Choice([engine.value for engine in Engine], case_sensitive=False),
@@ -51,7 +61,15 @@ EFFORT = click.option(
 )
 @JSON
 def diff(
-    *, old: Path, new: Path, bundle: Path, effort: int, engine: str, profile_file: Path | None, as_json: bool
+    *,
+    old: Path,
+    new: Path,
+    bundle: Path,
+    effort: int,
+    budget_s: float | None,
+    engine: str,
+    profile_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Write the bundle that turns image OLD into image NEW.
 
@@ -60,6 +78,13 @@ def diff(
     output = Output(as_json)
     profile = DEFAULT_PROFILE if profile_file is None else read_profile_file(profile_file)
     old_data, new_data = _read_image(old), _read_image(new)
+    most, image_bytes = effort, max(len(old_data), len(new_data))
+    effort = effort_within(most, budget_s, image_bytes, profile.coders)
+    if effort < most and not as_json:
+        seconds = expected_s(effort, image_bytes, profile.coders)
+        output.note(
+            f"{bundle}: effort {effort} instead of {most}, expected to take {seconds:.1f} s; the budget is {budget_s:g} s"
+        )
     predicts = profile.predictors and profile.spare_slot
     alignment = align(
         old_data, new_data, Engine(engine), effort, predicts=predicts, adaptive=Coder.ADAPTIVE in profile.coders
@@ -80,6 +105,7 @@ def diff(
         bundle_bytes=bundle_bytes,
         image_bytes=len(new_data),
         percent=round(percent, 3),
+        effort=effort,
         blocks_by_form=dict(encoded.blocks_by_form),
     )
 

@@ -73,7 +73,7 @@ class Request:
         authority: Who signs.
         issued_at: Time of issue, UTC, whole seconds.
         out: Where the release goes.
-        effort: 1 (fast) to 9 (small).
+        efforts: By path of the job's bundle, 1 (fast) to 9 (small).
         is_signed: Whether metadata is signed, too; else what is to be signed is left for those who hold the keys.
         links: Of the company's own steps before the build, by file name.
     """
@@ -84,7 +84,7 @@ class Request:
     authority: Authority
     issued_at: datetime
     out: Path
-    effort: int
+    efforts: Mapping[str, int]
     is_signed: bool = True
     links: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -151,7 +151,7 @@ def make_release(
             packed = dict(products)
             place = stage.out / EVIDENCE / request.release.id
             signers = evidence.signers(BUNDLE)
-            write_provenance(place, bundles, request.description, request.effort, tools, signers)
+            write_provenance(place, bundles, request.description, request.efforts, tools, signers)
         with evidence.step(SELF_CHECK, {BUNDLE: packed, COLLECT: images}) as products:
             bundles, made_again = _check(stage, bundles, executor, progress)
             products |= {_rebuilt_name(built): image.digest for built, image in zip(bundles, made_again, strict=True)}
@@ -172,7 +172,7 @@ def make_release(
 def _align(request: Request, stage: Stage, executor: Executor, progress: Progress) -> Mapping[str, work.AlignmentFile]:
     jobs = [job for job in request.plan.jobs if job.old is not None]
     with progress("diff", sum(job.weight_bytes for job in jobs)) as step:
-        align = functools.partial(work.align, directory=stage.work, effort=request.effort)
+        align = functools.partial(work.align, directory=stage.work, efforts=request.efforts)
         made = run(executor, align, jobs, lambda job: job.weight_bytes, step)
     return {alignment.job.path: alignment for alignment in made}
 
@@ -182,7 +182,7 @@ def _pack(
 ) -> list[BuiltBundle]:
     jobs = [(job, alignments.get(job.path)) for job in request.plan.jobs]
     with progress("bundle", sum(job.weight_bytes for job, _ in jobs)) as step:
-        pack = functools.partial(work.pack, directory=stage.work, effort=request.effort)
+        pack = functools.partial(work.pack, directory=stage.work, efforts=request.efforts)
         return run(executor, pack, jobs, lambda item: item[0].weight_bytes, step)
 
 

@@ -35,7 +35,7 @@ def write_provenance(
     directory: Path,
     bundles: Sequence[BuiltBundle],
     description: Digest,
-    effort: int,
+    efforts: Mapping[str, int],
     tools: Mapping[str, str],
     signers: Sequence[Signer],
 ) -> None:
@@ -45,7 +45,7 @@ def write_provenance(
         directory: ``DIR/evidence/<release>``.
         bundles: What was made.
         description: Digest of the release file.
-        effort: With which they were made.
+        efforts: With which they were made, by path.
         tools: Versions by name.
         signers: Functionaries of step bundle.
 
@@ -59,7 +59,7 @@ def write_provenance(
             "hardware_id": ecu.hardware_id,
             "from": None if old is None else old.source.version,
             "to": new.source.version,
-            "effort": effort,
+            "effort": efforts[built.job.path],
             "profile": _profile(ecu.profile),
         }
         images = [new] if old is None else [new, old]

@@ -6,7 +6,7 @@ inputs alone; only `Measured` does not.
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from packager.bundle.check import rebuild
 from packager.bundle.encoder import Label, encode
 from packager.bundle.loose import self_signed
 from packager.diff import engine
+from packager.diff.budget import effort_within
 from packager.diff.engine import NO_ALIGNMENT, Alignment
 from packager.model.errors import ImageError
 from packager.model.jobs import BuiltBundle, CollectedImage, Job, Measured
@@ -46,7 +47,13 @@ class AlignmentFile:
     measured: Measured
 
 
-def align(job: Job, directory: Path, effort: int) -> AlignmentFile:
+def effort_of(job: Job, most: int, budget_s: float | None) -> int:
+    """Return the effort for a job: at most `most`, and less if it is expected to take more processor seconds than the budget."""
+    lengths = [image.image.length_bytes for image in (job.new, job.old) if image is not None]
+    return effort_within(most, budget_s, max(lengths), job.ecu.profile.coders)
+
+
+def align(job: Job, directory: Path, efforts: Mapping[str, int]) -> AlignmentFile:
     """Align the new image of a delta job with its old one.
 
     Raises:
@@ -59,12 +66,12 @@ def align(job: Job, directory: Path, effort: int) -> AlignmentFile:
     adaptive = Coder.ADAPTIVE in profile.coders
     images = load(job.old), load(job.new)
     data = engine.dump(
-        engine.align(*images, effort=effort, predicts=predicts, adaptive=adaptive, threads=THREADS_PER_JOB)
+        engine.align(*images, effort=efforts[job.path], predicts=predicts, adaptive=adaptive, threads=THREADS_PER_JOB)
     )
     return AlignmentFile(job, *_write(directory, job, ".segments", data), done())
 
 
-def pack(item: tuple[Job, AlignmentFile | None], directory: Path, effort: int) -> BuiltBundle:
+def pack(item: tuple[Job, AlignmentFile | None], directory: Path, efforts: Mapping[str, int]) -> BuiltBundle:
     """Encode a job's bundle; only delta jobs have an alignment.
 
     Raises:
@@ -79,7 +86,7 @@ def pack(item: tuple[Job, AlignmentFile | None], directory: Path, effort: int) -
     if old is not None and file_of_alignment is not None:
         alignment = _read_alignment(file_of_alignment, old, new)
     label = Label(job.ecu.release_counter, job.new.source.version, (job.ecu.hardware_id,))
-    encoded = encode(old, new, alignment, job.ecu.profile, label, engine.level_of(effort), THREADS_PER_JOB)
+    encoded = encode(old, new, alignment, job.ecu.profile, label, engine.level_of(efforts[job.path]), THREADS_PER_JOB)
     file, bundle = _write(directory, job, ".bundle", encoded.written.data)
     head = ImageId.of(encoded.written.data[: encoded.written.head_bytes])
     forms = tuple(encoded.blocks_by_form.items())

@@ -1,5 +1,6 @@
 """A small release as its users make it: built, verified, installed by the real commands; and what bad input does to them."""
 
+import base64
 import contextlib
 import json
 import os
@@ -260,6 +261,22 @@ def test_dry_run_writes_nothing(workshop: Path, capsys: pytest.CaptureFixture[st
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["message_type"] for line in lines] == ["job"] * 9 + ["summary"]
     assert sorted(workshop.iterdir()) == before
+
+
+def test_a_time_budget_lowers_the_effort_of_long_images(workshop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Planned, used, and recorded in the provenance; the length of an image decides."""
+    assert build(workshop, "hurried", "--time-budget=0.15", "--dry-run", "--json") == 0
+    planned = {job["path"]: job["effort"] for job in map(json.loads, capsys.readouterr().out.splitlines()[:-1])}
+    assert {path.split("/")[0]: effort for path, effort in planned.items()} == {
+        "dme-small": 1,
+        "zgw-small": 2,
+        "acsm-small": 5,
+    }
+    assert build(workshop, "hurried", "--time-budget=0.15") == 0
+    for path, effort in planned.items():
+        (file,) = (workshop / "hurried" / "evidence").glob(f"*/{path}.*")
+        statement = json.loads(base64.b64decode(json.loads(file.read_text())["payload"]))
+        assert statement["predicate"]["buildDefinition"]["externalParameters"]["effort"] == effort
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,16 @@ def test_diff_and_apply(cli: Callable[..., Any]) -> None:
     assert "not authenticated" in err
 
 
+def test_a_time_budget_lowers_the_effort_and_says_so(cli: Callable[..., Any]) -> None:
+    code, _, err = cli("diff", "old", "new", "-o", "hurried", "--time-budget", "0.1")
+    assert code == 0
+    assert "effort 1 instead of 5, expected to take 0.1 s; the budget is 0.1 s" in err
+    cli("diff", "old", "new", "-o", "first", "--effort", "1")
+    assert Path("hurried").read_bytes() == Path("first").read_bytes()
+    code, out, err = cli("diff", "old", "new", "-o", "b", "--time-budget", "9", "--json")
+    assert (json.loads(out)["effort"], err) == (5, "")
+
+
 def test_json_says_that_nobody_vouches(cli: Callable[..., Any]) -> None:
     cli("diff", "old", "new", "-o", "b")
     code, out, err = cli("apply", "b", "--old", "old", "-o", "made", "--json")
