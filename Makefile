@@ -123,7 +123,7 @@ $(VEHICLE_STAGE)/pyproject.toml: packager/__init__.py $(wildcard packager/vehicl
 	mv $(VEHICLE_STAGE)/packager/vehicle/wheel.toml $@
 
 vehicle-wheel: setup $(VEHICLE_STAGE)/pyproject.toml ## Build packager.vehicle as a wheel of its own, in out/vehicle-wheel
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w $(OUT)/vehicle-wheel $(VEHICLE_STAGE)
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w $(OUT)/vehicle-wheel $(VEHICLE_STAGE)
 	@ls $(OUT)/vehicle-wheel/*.whl
 
 vehicle-wheel-test: vehicle-wheel ## Install that wheel in an empty environment and run the vehicle's tests there

@@ -35,7 +35,7 @@ def seconds_over(bundle_bytes: int, mbit_per_s: int) -> float:
 
 
 def install_seconds(ecu: EcuRelease, bundle_bytes: int, image_bytes: int) -> float:
-    """Return how long an ECU needs to take in a bundle over its bus and to write the image to its flash.
+    """Return how many seconds an ECU needs to take in a bundle over its bus and to write the image to its flash.
 
     Without a spare slot every block is written twice: to the scratch, then in place.
     """

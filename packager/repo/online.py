@@ -91,7 +91,17 @@ def describe(data: bytes, version: int) -> MetaFile:
 def sign_online(
     directory: Path, in_force: InForce, meta: Mapping[str, MetaFile] | None, online: Online
 ) -> dict[str, bytes]:
-    """Return the next snapshot, if its content is given, and the next timestamp, by file name."""
+    """Return the next snapshot, if its content is given, and the next timestamp, by file name.
+
+    Args:
+        directory: ``DIR``: numbers of snapshots that lie there are taken.
+        in_force: What the next versions follow.
+        meta: Content of the snapshot by file name; None keeps the one in force.
+        online: Signs.
+
+    Raises:
+        KeyMaterialError: A key can't sign.
+    """
     files: dict[str, bytes] = {}
     policy = online.policy
     snapshot_meta = in_force.timestamp.snapshot_meta if in_force.timestamp is not None else None
@@ -116,7 +126,11 @@ def sign_online(
 
 
 def verify_as_vehicle(fetcher: Fetcher, root: bytes, now: datetime, known: InForce | None = None) -> TrustedMetadata:
-    """Verify as a vehicle does that knows the first root and, if given, the state in force; read all that some vehicle reads."""
+    """Verify as a vehicle does that knows the first root and, if given, the state in force; read all that some vehicle reads.
+
+    Raises:
+        RepositoryError: A vehicle would refuse it.
+    """
     storage = MemoryStorage()
     if known is not None:
         storage.files |= {f"{role}.json": data for role, data in known.files.items()}

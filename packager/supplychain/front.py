@@ -45,6 +45,12 @@ def run_command(command: Sequence[str], timeout_s: float | None, stdout: int | N
         command: Its words; no shell looks at them.
         timeout_s: Longest time; None for no limit.
         stdout: File descriptor that gets its output.
+
+    Returns:
+        Its exit code.
+
+    Raises:
+        SupplyChainError: It can't be started, or was not finished in time.
     """
     try:
         process = subprocess.Popen(list(command), stdin=subprocess.DEVNULL, stdout=stdout, start_new_session=True)

@@ -100,7 +100,11 @@ class Cursor:
 
 
 def encode_varint(value: int) -> bytes:
-    """Encode `value` (0 to 2**63 - 1) as the shortest LEB128 varint."""
+    """Encode `value` (0 to 2**63 - 1) as the shortest LEB128 varint.
+
+    Raises:
+        ValueError: It is another number.
+    """
     if not 0 <= value < 1 << 63:
         raise ValueError(f"varint: found {value}, expected 0 to 2**63 - 1")
     out = bytearray()

@@ -54,7 +54,11 @@ class NoOldImage:
     """Stands for the old image of a full bundle, which reads none."""
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Refuse to read."""
+        """Refuse to read.
+
+        Raises:
+            IncompatibleError: Always.
+        """
         raise IncompatibleError(f"old image: found none, expected {len(buffer)} bytes at byte {offset}")
 
 
