@@ -80,12 +80,13 @@ def liblzma_version() -> str:
     return str(library.lzma_version_string().decode())
 
 
-def compress_behind(data: bytes, window: bytes) -> bytes | None:
+def compress_behind(data: bytes, window: bytes, *, hurried: bool = False) -> bytes | None:
     """Compress `data` to LZMA2 chunks that may refer to `window`, with the properties that make it smallest.
 
     Args:
         data: Not empty.
         window: Not empty.
+        hurried: Whether the window is hashed instead of sorted, for little data behind a lot.
 
     Returns:
         The chunks and the end mark; None where the system has no liblzma.
@@ -93,12 +94,13 @@ def compress_behind(data: bytes, window: bytes) -> bytes | None:
     library = _library()
     if library is None:
         return None
-    tried = PROPERTIES_BEHIND if len(data) <= THOROUGH_BYTES else PROPERTIES_BEHIND[:1]
-    made = [_compress_behind(library, data, window, properties) for properties in tried]
+    tried = PROPERTIES_BEHIND if len(data) <= THOROUGH_BYTES and not hurried else PROPERTIES_BEHIND[:1]
+    finder = lzma.MF_HC4 if hurried else lzma.MF_BT4
+    made = [_compress_behind(library, data, window, properties, finder) for properties in tried]
     return min((coded for coded in made if coded is not None), key=len, default=None)
 
 
-def _compress_behind(library: ctypes.CDLL, data: bytes, window: bytes, properties: int) -> bytes | None:
+def _compress_behind(library: ctypes.CDLL, data: bytes, window: bytes, properties: int, finder: int) -> bytes | None:
     options = _Options(
         dict_size=max(MIN_LZMA_DICTIONARY_BYTES, len(window) + len(data)),
         preset_dict=window,
@@ -108,7 +110,7 @@ def _compress_behind(library: ctypes.CDLL, data: bytes, window: bytes, propertie
         pb=properties // 45,
         mode=lzma.MODE_NORMAL,
         nice_len=273,
-        mf=lzma.MF_BT4,
+        mf=finder,
         depth=512,
     )
     filters = (_Filter * 2)(_Filter(lzma.FILTER_LZMA2, ctypes.addressof(options)), _Filter(_LAST_FILTER, None))
