@@ -21,7 +21,7 @@ MODULES: Final = {
     "build": "build",
     "diff": "files",
     "apply": "files",
-    "inspect": "files",
+    "inspect": "inspection",
     "verify": "verify",
     "keys": "keys",
     "repo": "repo",

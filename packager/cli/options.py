@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from packager.model.errors import ConfigError
+from packager.model.errors import ConfigError, ImageError
 
 PATH: Final = click.Path(path_type=Path, dir_okay=False)
 
@@ -44,3 +44,18 @@ def read_root_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"--root {path}: can't be read: {error.strerror}") from error
+
+
+def read_image(path: Path) -> bytes:
+    """Read an image.
+
+    Raises:
+        ImageError: It can't be read, or is empty.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: can't be read: {error.strerror}") from error
+    if not data:
+        raise ImageError(f"{path}: is empty, expected an image")
+    return data
