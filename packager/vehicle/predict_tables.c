@@ -116,27 +116,48 @@ size_t ota_scan_distances(const struct piece *piece, size_t at, size_t end)
     return at < end ? end : at;
 }
 
+static uint32_t reversed(uint32_t word)
+{
+    return word >> 24 | (word >> 8 & 0xFF00u) | (word << 8 & 0xFF0000u) | word << 24;
+}
+
 /* Records of one length: all bytes from `at` to `end` are one number, from which the same is subtracted, moved by a record. Little-endian the
- * record before is subtracted, big-endian the one behind. */
+ * record before is subtracted, big-endian the one behind. Four bytes at a time, from the lowest on. */
 size_t ota_scan_records(const struct piece *piece, size_t at, size_t end)
 {
+    enum { KEPT = OTA_MAX_RECORD_BYTES + 1 };
     const struct ota_mode *mode = piece->mode;
-    uint8_t record[OTA_MAX_RECORD_BYTES] = {0}; /* the bytes that the next ones are compared with */
-    size_t index, slot = 0;
-    int borrow = 0;
+    uint8_t kept[KEPT + 4] = {0}; /* the last bytes of the number, from which the next ones differ; the first four stand behind it again */
+    const int big = !(mode->groups & OTA_CALLS);
+    size_t done, width;
+    uint32_t carry = 0;
 
     if (mode->base == 0 || mode->base > OTA_MAX_RECORD_BYTES || !(mode->groups & (OTA_CALLS | OTA_CONDITIONAL))) {
         return end;
     }
-    for (index = at; index < end; index++) {
-        uint8_t *byte = piece->bytes + (mode->groups & OTA_CALLS ? index : end - 1 - (index - at));
-        uint8_t label = (uint8_t)(*byte - record[slot] - borrow), whole = (uint8_t)(*byte + record[slot] + borrow);
-        uint8_t value = piece->kind == OTA_UNLABEL ? whole : *byte;
+    for (done = 0; done < end - at; done += width) {
+        uint8_t *place, *now = kept + done % KEPT;
+        const uint8_t *before = kept + (done - (size_t)mode->base) % KEPT;
+        uint64_t sum;
 
-        *byte = piece->kind == OTA_UNLABEL ? whole : label;
-        borrow = (int)value - (int)record[slot] - borrow < 0;
-        record[slot] = value;
-        slot = slot + 1 == mode->base ? 0 : slot + 1;
+        width = mode->base < 4 || end - at - done < 4 ? 1 : 4;
+        place = piece->bytes + (big ? end - done - width : at + done);
+        if (width == 1) {
+            sum = piece->kind == OTA_UNLABEL ? (uint64_t)*place + *before + carry : (uint64_t)*place - *before - carry;
+            *now = piece->kind == OTA_UNLABEL ? (uint8_t)sum : *place;
+            *place = (uint8_t)sum;
+            carry = (uint32_t)(sum >> 8) & 1u;
+        } else {
+            uint32_t word = big ? reversed(load32(place)) : load32(place);
+
+            sum = piece->kind == OTA_UNLABEL ? (uint64_t)word + load32(before) + carry : (uint64_t)word - load32(before) - carry;
+            store32(now, piece->kind == OTA_UNLABEL ? (uint32_t)sum : word);
+            if (now == kept) {
+                store32(kept + KEPT, load32(kept));
+            }
+            store32(place, big ? reversed((uint32_t)sum) : (uint32_t)sum);
+            carry = (uint32_t)(sum >> 32) & 1u;
+        }
     }
     return end;
 }
