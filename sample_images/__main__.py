@@ -73,7 +73,7 @@ def _run_obtain(options: argparse.Namespace) -> int:
     kinds = {image.kind for image in catalogue}
     unknown = sorted(set(options.kind or ()) - kinds)
     if unknown:
-        return _fail(options, 2, f"kind: found {', '.join(unknown)}, expected of {', '.join(sorted(kinds))}", "")
+        return _fail(options, 2, f"kind: found {', '.join(unknown)}, expected some of {', '.join(sorted(kinds))}", "")
     wanted = [image for image in catalogue if not options.kind or image.kind in options.kind]
     started = time.monotonic()
     images = obtain(wanted, options.images, Registry(options.cache, None if options.offline else PIP), _tell)

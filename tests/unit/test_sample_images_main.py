@@ -73,7 +73,7 @@ def test_one_kind_alone(options: list[str], tmp_path: Path, capsys: pytest.Captu
     assert [path.name for path in (tmp_path / "images").iterdir() if path.is_dir()] == ["made"]
     assert "stand-in" not in capsys.readouterr().err
     assert main([*options, "--kind", "nothing"]) == 2
-    assert "found nothing, expected of made, things" in capsys.readouterr().err
+    assert "found nothing, expected some of made, things" in capsys.readouterr().err
 
 
 def test_a_wrong_catalogue_is_a_configuration_error(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
