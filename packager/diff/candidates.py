@@ -46,6 +46,7 @@ class Effort:
     Attributes:
         quick: Costs of alignments that others follow from.
         short: Of those that are compared for short images,
+        plain: and for short ones where nothing is predicted,
         long: and for long ones,
         unpredicted: and for long ones where nothing is predicted,
         cells: and for databases.
@@ -56,6 +57,7 @@ class Effort:
 
     quick: Costs
     short: Sequence[Costs]
+    plain: Sequence[Costs]
     long: Sequence[Costs]
     unpredicted: Sequence[Costs]
     cells: Sequence[Costs]
@@ -97,7 +99,7 @@ def best_candidate(old: bytes, new: bytes, effort: Effort, workers: Workers) -> 
         first = index.segments(new, effort.quick)
         mode, segments = _choose_mode(old, new, first, sets.result(), effort, workers)
     follows_addresses = mode not in (CELLS, NOTHING)
-    costs = effort.short
+    costs = effort.plain if mode is NOTHING else effort.short
     if len(new) > REMATCHED_BYTES:
         costs = effort.cells if mode is CELLS else effort.long if follows_addresses else effort.unpredicted
     if not effort.rounds:
@@ -123,7 +125,8 @@ def best_candidate(old: bytes, new: bytes, effort: Effort, workers: Workers) -> 
 
     found = list(workers.rounds.map(align, costs))
     sizes = [each.coded_bytes for each in found]
-    allowance = [size / COARSER_EXCESS if index and costs is effort.short else size for index, size in enumerate(sizes)]
+    excess = COARSER_EXCESS if len(new) <= REMATCHED_BYTES else 1
+    allowance = [size / excess if index else size for index, size in enumerate(sizes)]
     best = allowance.index(min(allowance))
     return Candidate(first if follows_addresses else None, found[best], costs[best])
 

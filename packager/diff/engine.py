@@ -116,6 +116,7 @@ def _predicted(old: bytes, new: bytes, effort: int, workers: Workers, *, adaptiv
     tried = Effort(
         quick=QUICK,
         short=[costs, COARSER] if is_usual else [costs],
+        plain=[costs, COARSER, COARSEST] if is_usual else [costs],
         long=[replace(costs, chain=QUICK.chain)],
         unpredicted=[replace(COARSER, chain=QUICK.chain), COARSEST],
         cells=[replace(COARSER, chain=costs.chain), COARSEST],

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from packager.bundle.encoder import Label, encode
-from packager.diff import candidates, prediction
+from packager.diff import candidates, engine, prediction
 from packager.diff.engine import Alignment, align, dump, level_of
 from packager.diff.prediction import NOTHING
 from packager.vehicle.instructions import InstructionSet
@@ -92,3 +92,31 @@ def test_data_that_looks_like_calls_does_not_hide_the_code(
     found = align(arm(100, 0, tail), arm(100, 64, tail)).prediction
     assert found is not None
     assert any(mode.instruction_set is InstructionSet.ARM32 for mode in found.modes)
+
+
+def test_short_images_without_code_are_also_aligned_with_the_coarsest_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of text where fields change: what stands around them is worth following further than in code."""
+    draw = random.Random(1)
+    names = ["".join(draw.choice("aeiourstlnmdk") for _ in range(draw.randrange(4, 12))) for _ in range(300)]
+
+    def row() -> str:
+        degrees = [draw.randrange(10**9) / 10**7 for _ in range(2)]
+        words = [draw.choice(names) for _ in range(4)]
+        return f'"{words[0]}","{words[1]} airport","{words[2]}","XX-{draw.randrange(90)}",{degrees[0]},{degrees[1]},"Zone/{words[3]}"\n'
+
+    rows = [row() for _ in range(4000)]
+    old = "".join(rows).encode()
+    for number in range(0, 4000, 9):
+        fields = rows[number].split(",")
+        fields[draw.randrange(7)] = f'"{draw.choice(names)}"'
+        rows[number] = ",".join(fields)
+    for number in range(0, 4000, 97):
+        rows.insert(number, f"{row()[:40]}{row()[20:]}")
+    new = "".join(rows).encode()
+
+    def bundle_bytes() -> int:
+        return len(encode(old, new, align(old, new), DEFAULT_PROFILE, Label()).written.data)
+
+    with_them = bundle_bytes()
+    monkeypatch.setattr(engine, "COARSEST", engine.COARSER)
+    assert with_them < 0.98 * bundle_bytes()
