@@ -28,7 +28,7 @@ $(VENV)/installed: .ci/requirements.txt pyproject.toml $(COMPILED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/requirements.txt
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/packager --version
-	@$(BIN)/python -c 'from packager.vehicle import kernel; kernel.NAME == "C" or print("No C compiler or no Python headers: the pure Python kernel is in use. It does the same, slower.")'
+	@$(BIN)/python -c 'from packager.vehicle import kernel; kernel.NAME == "C" or print("No C compiler or no Python headers: bundles are applied by pure Python, slower, and are larger because nothing is predicted.")'
 	@touch $@
 
 sample-images: setup ## Get and generate the images of the sample release

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from packager.cli.files import EFFORT, TIME_BUDGET
+from packager.cli.files import EFFORT, TIME_BUDGET, note_without_matcher
 from packager.cli.keys import KEYS_DIRECTORY
 from packager.cli.options import JSON, PATH
 from packager.cli.output import Output, size, table
@@ -84,6 +84,7 @@ def build(
     if dry_run:
         _show_plan(output, release, plan, efforts)
         return
+    note_without_matcher(output)
     request = Request(release, description, plan, authority, time, out, efforts, not unsigned, read_links(links))
     bundles = make_release(request, processes(jobs), output.progress)
     _show_release(output, release, bundles, out, is_signed=not unsigned)

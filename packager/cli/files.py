@@ -12,6 +12,7 @@ from packager.cli.options import JSON, PATH, read_image, read_root_file
 from packager.cli.output import Output
 from packager.cli.times import now
 from packager.config.profile import read_profile_file
+from packager.diff import matcher
 from packager.diff.budget import effort_within, expected_s
 from packager.diff.engine import DEFAULT_EFFORT, MAX_EFFORT, MIN_EFFORT, Engine, align, level_of
 from packager.model.errors import ConfigError
@@ -70,6 +71,8 @@ def diff(
     output = Output(as_json)
     profile = DEFAULT_PROFILE if profile_file is None else read_profile_file(profile_file)
     old_data, new_data = read_image(old), read_image(new)
+    if engine != Engine.BSDIFF:
+        note_without_matcher(output)
     most, image_bytes = effort, max(len(old_data), len(new_data))
     effort = effort_within(most, budget_s, image_bytes, profile.coders)
     if effort < most and not as_json:
@@ -142,3 +145,12 @@ def apply(*, bundle: Path, old: Path | None, new: Path, repo: Path | None, root:
         sha256=verified.image.digest.hex,
         authenticated=authenticated,
     )
+
+
+def note_without_matcher(output: Output) -> None:
+    """Say what it means where no compiler was at installation; `packager` itself says why a compiled matcher is not in use."""
+    if not matcher.is_compiled() and not matcher.PROBLEM:
+        output.note(
+            "no compiled matcher: bsdiff aligns and nothing is predicted, so bundles are larger; "
+            "install a C compiler and Python's headers, then this program again"
+        )

@@ -15,9 +15,11 @@ import pytest
 from packager.bundle.loose import ANY_PROFILE, LooseBundle
 from packager.cli import packager
 from packager.cli.failure import run
+from packager.diff import matcher
 from packager.vehicle.profile import Coder
 from sample_images.modules import KnownEdit
 from sample_images.synthesiser import FirmwareSpec, synthesise_bytes, with_edit
+from tests import needs
 
 OLD = random.Random(3).randbytes(30_000)
 NEW = OLD[:700] + b"a few new bytes" + OLD[700:]
@@ -70,6 +72,20 @@ def test_a_time_budget_lowers_the_effort_and_says_so(cli: Callable[..., Any]) ->
     assert Path("hurried").read_bytes() == Path("first").read_bytes()
     code, out, err = cli("diff", "old", "new", "-o", "b", "--time-budget", "9", "--json")
     assert (json.loads(out)["effort"], err) == (5, "")
+
+
+@pytest.mark.parametrize(
+    ("is_compiled", "engine", "is_said"),
+    [(False, "match", True), pytest.param(True, "match", False, marks=needs.MATCHER), (False, "bsdiff", False)],
+)
+def test_a_missing_matcher_is_named(
+    cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, *, is_compiled: bool, engine: str, is_said: bool
+) -> None:
+    monkeypatch.setattr(matcher, "is_compiled", lambda: is_compiled)
+    monkeypatch.setattr(matcher, "PROBLEM", "")
+    code, _, err = cli("diff", "old", "new", "-o", "b", "--engine", engine)
+    assert code == 0
+    assert ("no compiled matcher: bsdiff aligns and nothing is predicted" in err) is is_said
 
 
 def test_json_says_that_nobody_vouches(cli: Callable[..., Any]) -> None:
