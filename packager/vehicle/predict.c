@@ -536,8 +536,9 @@ static inline int starts_at(const struct piece *piece, int thumb, size_t from, s
     const uint8_t *half = piece->bytes + place;
     size_t first = place;
 
-    if (place - from >= 8) { /* nearly always; without a branch for each */
-        int last = is_long(thumb, half - 2), second = is_long(thumb, half - 4), third = is_long(thumb, half - 6);
+    if (place >= 6) { /* nearly always; without a branch for each */
+        int last = is_long(thumb, half - 2) & (place >= from + 2), second = is_long(thumb, half - 4) & (place >= from + 4);
+        int third = is_long(thumb, half - 6) & (place >= from + 6);
 
         if (!(last & second & third)) {
             return second | (last ^ 1);
