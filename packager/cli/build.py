@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
@@ -13,7 +13,7 @@ from packager.cli.keys import KEYS_DIRECTORY
 from packager.cli.options import JSON, PATH
 from packager.cli.output import Output, size, table
 from packager.cli.secrets import ask_secret
-from packager.cli.times import ISSUED_AT, issue_time
+from packager.cli.times import ISSUED_AT, issue_time, now
 from packager.config.policy import read_policy
 from packager.config.release import read_release
 from packager.model.jobs import BuiltBundle, Plan
@@ -88,6 +88,11 @@ def build(
     request = Request(release, description, plan, authority, time, out, efforts, not unsigned, read_links(links))
     bundles = make_release(request, processes(jobs), output.progress)
     _show_release(output, release, bundles, out, is_signed=not unsigned)
+    if not unsigned and time + timedelta(days=policy.timestamp.expires_days) <= now():
+        output.note(
+            f"{out}: issued {time:%Y-%m-%d}, so its timestamp has expired and cars refuse it; "
+            f"before it is served: packager repo refresh {out}"
+        )
 
 
 def _show_plan(output: Output, release: Release, plan: Plan, efforts: Mapping[str, int]) -> None:

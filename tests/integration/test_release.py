@@ -157,7 +157,9 @@ def test_same_inputs_same_bytes(workshop: Path, release: Path, tmp_path: Path) -
     assert first == second
 
 
-def test_the_time_of_issue_counts_from_the_epoch_variable(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_of_issue_counts_from_the_epoch_variable(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1795132800")
     keys = str(workshop / "keys")
     arguments = [
@@ -171,6 +173,11 @@ def test_the_time_of_issue_counts_from_the_epoch_variable(workshop: Path, monkey
     ]
     assert run(packager, arguments, "packager") == 0
     assert json.loads((workshop / "release-epoch/report.json").read_text())["issued_at"] == "2026-11-20T00:00:00+00:00"
+    assert "expired" not in capsys.readouterr().err
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1794268800")  # two weeks before the clock, as long as a timestamp lives
+    arguments[3] = str(workshop / "release-old")
+    assert run(packager, arguments, "packager") == 0
+    assert "issued 2026-11-10, so its timestamp has expired" in capsys.readouterr().err
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     assert run(packager, [*arguments[:3], str(workshop / "release-no"), *arguments[4:]], "packager") == 2
 
