@@ -2,7 +2,7 @@
 
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import astuple, dataclass
 from functools import partial
@@ -91,17 +91,24 @@ class Index:
         Returns:
             Segments by ascending new offset, without overlap; bytes within may differ.
         """
-        if self._index is None or len(new) > MAX_IMAGE_BYTES:
-            return bsdiff.segments(self._old, new)
+        return self.start(new, costs)()
+
+    def start(self, new: bytes, costs: Costs) -> Callable[[], list[Segment]]:
+        """Start to align `new` with the old image, and return what waits for the segments."""
+        index = self._index
+        if index is None or len(new) > MAX_IMAGE_BYTES:
+            return partial(bsdiff.segments, self._old, new)
         count = max(len(new) // PART_BYTES, min(len(new) // LEAST_PART_BYTES, 2), 1)
         cuts = [*(len(new) * number // count & ~(CUT_BYTES - 1) for number in range(count)), len(new)]
         numbers = astuple(costs)
-        parts = [
-            self._pool.submit(_match.match, self._index, new, start, end, numbers) for start, end in pairwise(cuts)
-        ]
-        raw = _match.finish(self._index, new, b"".join(part.result() for part in parts), numbers)
-        found = (Segment(*fields) for fields in _TRIPLE.iter_unpack(raw))
-        return [segment for segment in found if segment.length_bytes >= MIN_SEGMENT_BYTES]
+        parts = [self._pool.submit(_match.match, index, new, start, end, numbers) for start, end in pairwise(cuts)]
+
+        def finish() -> list[Segment]:
+            raw = _match.finish(index, new, b"".join(part.result() for part in parts), numbers)
+            found = (Segment(*fields) for fields in _TRIPLE.iter_unpack(raw))
+            return [segment for segment in found if segment.length_bytes >= MIN_SEGMENT_BYTES]
+
+        return finish
 
 
 def learn_values(
@@ -174,8 +181,8 @@ def changed_words(old: bytes, new: bytes, found: Sequence[Segment], width: int, 
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
-def measure_tables(image: bytes, wanted: bytes, least: int) -> "array[int]":
-    """Measure how much pages look like tables; only where `is_compiled`.
+def count_distances(image: bytes, wanted: bytes, least: int) -> "array[int]":
+    """Count the words of pages that lead into the image from their own place; only where `is_compiled`.
 
     Args:
         image: The image.
@@ -183,10 +190,23 @@ def measure_tables(image: bytes, wanted: bytes, least: int) -> "array[int]":
         least: Which distances count.
 
     Returns:
-        Three numbers per page, zeros if it is not wanted or not whole: how many of its words lead into the image from their own place; the
-        length of records, plus 256 if their numbers are big-endian; how many bytes are as those one record before.
+        A number per page, zero if it is not wanted or not whole.
     """
-    return array("H", _match.measure_tables(image, wanted, least))
+    return array("H", _match.count_distances(image, wanted, least))
+
+
+def measure_records(pages: bytes | memoryview, wanted: bytes) -> "array[int]":
+    """Measure how much pages look like records; only where `is_compiled`.
+
+    Args:
+        pages: The pages.
+        wanted: For each, whether it is measured.
+
+    Returns:
+        Two numbers per page, zeros if it is not wanted or not whole: the length of records, plus 256 if their numbers are big-endian; how
+        many bytes are as those one record before.
+    """
+    return array("H", _match.measure_records(pages, wanted))
 
 
 def sparse_units(made: bytes, wanted: bytes, cuts: "array[int]", unit: int) -> tuple[bytes, bytes]:

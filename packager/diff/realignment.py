@@ -14,7 +14,9 @@ from packager.vehicle.core.predictors import page_count
 from packager.vehicle.core.segments import Segment
 
 MAX_GAP_PAGES: Final = 64
-"""Pages that are further apart are not aligned together."""
+"""Pages that are further apart do not share the old bytes that they are aligned with."""
+NEAR_PAGES: Final = 8
+"""So many pages on each side of those that are predicted anew are aligned with them, so that paths have a start."""
 STRAY_SHARE: Final = 20
 """This part of the bytes on each side does not count for which old bytes are aligned again."""
 MARGIN_BYTES: Final = 1 << 18
@@ -41,10 +43,11 @@ def align_again(
     context: Context,
     old_pages: bytes,
     stretches: Sequence[tuple[int, int]],
+    chosen: Sequence[int],
     costs: Costs,
     pool: Executor,
 ) -> list[Segment]:
-    """Align some stretches of the new image in label space.
+    """Align some pages of the new image in label space.
 
     Args:
         old: The old image.
@@ -52,7 +55,8 @@ def align_again(
         segments: The alignment so far.
         context: Modes, pages of the new image, address map.
         old_pages: The mode of each page of the old image.
-        stretches: First and last byte of each, at pages.
+        stretches: First and last byte of each, at pages; what lies in one is aligned with the same old bytes.
+        chosen: For each page of the new image, whether it is aligned, with those near it.
         costs: Of the alignment.
         pool: Where it is made.
     """
@@ -67,11 +71,13 @@ def align_again(
         labelled_old = bytearray(old[old_first:old_last])
         kernel.label_source(old_context, labelled_old, array("Q", (old_first, len(labelled_old), old_first)))
         index = Index(bytes(labelled_old), pool)
-        for first, last in together:
+        started = {}
+        for first, last in (place for stretch in together for place in near(chosen, *stretch)):
             labelled_new = bytearray(new[first:last])
             kernel.label_block(context, Kind.LABEL, labelled_new, first)
-            pieces = index.segments(bytes(labelled_new), costs)
-            found[first, last] = [Segment(first + at, old_first + old_at, length) for at, old_at, length in pieces]
+            started[first, last] = index.start(bytes(labelled_new), costs)
+        for (first, last), pieces in started.items():
+            found[first, last] = [Segment(first + at, old_first + old_at, length) for at, old_at, length in pieces()]
     made: list[Segment] = []
     done = 0
     for first, last in sorted(found):
@@ -79,6 +85,29 @@ def align_again(
         made += found[first, last]
         done = last
     return [*made, *between(segments, done, len(new))]
+
+
+def near(chosen: Sequence[int], first: int, last: int, pages: int = NEAR_PAGES) -> Iterator[tuple[int, int]]:
+    """Yield the places of a stretch where pages are chosen, and so many pages around them.
+
+    Args:
+        chosen: For each page.
+        first: First byte of the stretch, at a page.
+        last: Its end.
+        pages: How many on each side.
+    """
+    begin = end = first
+    for number in range(first >> PAGE_LOG2, page_count(last)):
+        if not chosen[number]:
+            continue
+        start = max((number - pages) << PAGE_LOG2, first)
+        if start > end:
+            if end > begin:
+                yield begin, end
+            begin = start
+        end = min((number + 1 + pages) << PAGE_LOG2, last)
+    if end > begin:
+        yield begin, end
 
 
 def overlapping(

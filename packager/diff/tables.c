@@ -8,12 +8,14 @@
 
 #include "tables.h"
 
-enum { PAGE_BYTES = 1 << 12, MAX_LENGTH = 64, FIELDS = 3 };
+enum { PAGE_BYTES = 1 << 12, MAX_LENGTH = 64 };
 
-const char ota_measure_tables_doc[] = "measure_tables(image, wanted, least, /)\n--\n\n"
-                                      "Return three 16-bit integers for each page that is wanted, zeros for others: how many words lead at\n"
-                                      "least so far into the image, the length of records, and how many bytes repeat after one; the length is\n"
-                                      "more by 256 if the numbers are big-endian.";
+const char ota_count_distances_doc[] = "count_distances(image, wanted, least, /)\n--\n\n"
+                                       "Return a 16-bit integer for each page, zero if it is not wanted: how many words lead at least so far\n"
+                                       "into the image.";
+const char ota_measure_records_doc[] = "measure_records(image, wanted, /)\n--\n\n"
+                                       "Return two 16-bit integers for each page, zeros if it is not wanted: the length of records, and how many\n"
+                                       "bytes repeat after one; the length is more by 256 if the numbers are big-endian.";
 
 static uint32_t load32(const uint8_t *from)
 {
@@ -75,44 +77,69 @@ static void find_length(const uint8_t *page, uint16_t *fields)
 
         if (count - (int)length > best) {
             best = count - (int)length;
-            fields[1] = (uint16_t)length;
-            fields[2] = (uint16_t)count;
+            fields[0] = (uint16_t)length;
+            fields[1] = (uint16_t)count;
         }
     }
-    length = fields[1];
-    fields[1] += count_equal_differences(page, length, 1) > count_equal_differences(page, length, 0) ? 256 : 0;
+    length = fields[0];
+    fields[0] += count_equal_differences(page, length, 1) > count_equal_differences(page, length, 0) ? 256 : 0;
 }
 
-PyObject *ota_measure_tables(PyObject *module, PyObject *arguments)
+/* Return numbers for each page that is wanted, zeros for others and for one that is not whole: the length of records and how many bytes repeat
+ * after one, or, with a least distance, how many words lead at least so far into the image. */
+static PyObject *measure_pages(const Py_buffer *image, const Py_buffer *wanted, unsigned int least)
+{
+    size_t width = least ? 1 : 2, page;
+    uint16_t *fields = PyMem_Calloc((size_t)wanted->len * width + 1, sizeof *fields);
+    PyObject *result;
+
+    if (fields == NULL) {
+        return PyErr_NoMemory();
+    }
+    Py_BEGIN_ALLOW_THREADS
+    for (page = 0; page < (size_t)wanted->len && (page + 1) * PAGE_BYTES <= (size_t)image->len; page++) {
+        if (((const uint8_t *)wanted->buf)[page]) {
+            const uint8_t *bytes = (const uint8_t *)image->buf + page * PAGE_BYTES;
+
+            if (least) {
+                fields[page] = count_distances(bytes, (int64_t)(page * PAGE_BYTES), least, image->len);
+            } else {
+                find_length(bytes, fields + width * page);
+            }
+        }
+    }
+    Py_END_ALLOW_THREADS
+    result = PyBytes_FromStringAndSize((const char *)fields, (Py_ssize_t)((size_t)wanted->len * width * sizeof *fields));
+    PyMem_Free(fields);
+    return result;
+}
+
+PyObject *ota_measure_records(PyObject *module, PyObject *arguments)
+{
+    Py_buffer image, wanted;
+    PyObject *result;
+
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*y*:measure_records", &image, &wanted)) {
+        return NULL;
+    }
+    result = measure_pages(&image, &wanted, 0);
+    PyBuffer_Release(&image);
+    PyBuffer_Release(&wanted);
+    return result;
+}
+
+PyObject *ota_count_distances(PyObject *module, PyObject *arguments)
 {
     Py_buffer image, wanted;
     PyObject *result;
     unsigned int least;
-    uint16_t *fields;
-    size_t page;
 
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "y*y*I:measure_tables", &image, &wanted, &least)) {
+    if (!PyArg_ParseTuple(arguments, "y*y*I:count_distances", &image, &wanted, &least)) {
         return NULL;
     }
-    fields = PyMem_Calloc((size_t)wanted.len * FIELDS + 1, sizeof *fields);
-    if (fields == NULL) {
-        PyBuffer_Release(&image);
-        PyBuffer_Release(&wanted);
-        return PyErr_NoMemory();
-    }
-    Py_BEGIN_ALLOW_THREADS
-    for (page = 0; page < (size_t)wanted.len && (page + 1) * PAGE_BYTES <= (size_t)image.len; page++) {
-        if (((const uint8_t *)wanted.buf)[page]) {
-            const uint8_t *bytes = (const uint8_t *)image.buf + page * PAGE_BYTES;
-
-            fields[FIELDS * page] = count_distances(bytes, (int64_t)(page * PAGE_BYTES), least, image.len);
-            find_length(bytes, fields + FIELDS * page);
-        }
-    }
-    Py_END_ALLOW_THREADS
-    result = PyBytes_FromStringAndSize((const char *)fields, (Py_ssize_t)((size_t)wanted.len * FIELDS * sizeof *fields));
-    PyMem_Free(fields);
+    result = measure_pages(&image, &wanted, least ? least : 1);
     PyBuffer_Release(&image);
     PyBuffer_Release(&wanted);
     return result;

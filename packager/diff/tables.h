@@ -2,7 +2,8 @@
 #ifndef OTA_TABLES_H
 #define OTA_TABLES_H
 
-PyObject *ota_measure_tables(PyObject *module, PyObject *arguments);
-extern const char ota_measure_tables_doc[];
+PyObject *ota_count_distances(PyObject *module, PyObject *arguments);
+PyObject *ota_measure_records(PyObject *module, PyObject *arguments);
+extern const char ota_count_distances_doc[], ota_measure_records_doc[];
 
 #endif

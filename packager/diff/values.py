@@ -86,7 +86,9 @@ def predict_values(
             return None
         context = make_context(modes, chosen, old, new, segments, values)
         stretches = list(clusters(pages, len(new), LEAST_CLUSTER))
-        segments = align_again(old, new, segments, context, follow_pages(context, len(old)), stretches, each, pool)
+        segments = align_again(
+            old, new, segments, context, follow_pages(context, len(old)), stretches, pages, each, pool
+        )
         values = _learn(old, new, segments, pages)
         chosen, _ = choose(segments, values, None)
     found = with_chosen(old, new, segments, modes, chosen, values)

@@ -9,7 +9,7 @@ import pytest
 from packager.bundle.encoder import Label, encode
 from packager.diff import matcher
 from packager.diff.engine import Alignment, align, dump, load
-from packager.diff.realignment import clusters, join, old_range, overlapping
+from packager.diff.realignment import clusters, join, near, old_range, overlapping
 from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import Group, InstructionSet
 from packager.vehicle.profile import DEFAULT_PROFILE
@@ -77,7 +77,10 @@ def test_noise_has_no_tables() -> None:
 
 
 def measure(page: bytes, *, least: int = 4096, image_bytes: int = 8192, wanted: bytes = b"\1\0") -> list[int]:
-    return list(matcher.measure_tables(page + bytes(image_bytes - len(page)), wanted, least))
+    """Return for each page how many words lead into the image, the length of records, and how many bytes repeat after one."""
+    image = page + bytes(image_bytes - len(page))
+    distances, records = matcher.count_distances(image, wanted, least), matcher.measure_records(image, wanted)
+    return [number for fields in zip(distances, records[::2], records[1::2], strict=True) for number in fields]
 
 
 @pytest.mark.parametrize(
@@ -103,8 +106,16 @@ def test_only_whole_pages_that_are_wanted_are_measured() -> None:
     assert measure(noise(3, 4096), wanted=b"\0\1")[:3] == [0, 0, 0]
     assert len(measure(b"", image_bytes=4095, wanted=b"\1")) == 3
     assert measure(b"", image_bytes=4095, wanted=b"\1") == [0, 0, 0]
-    assert matcher.measure_tables(b"", b"", 1).tolist() == []
-    assert matcher.measure_tables(b"", b"\1\1", 1).tolist() == [0] * 6
+    assert measure(b"", image_bytes=0, wanted=b"") == []
+    assert measure(b"", image_bytes=0, wanted=b"\1\1") == [0] * 6
+
+
+def test_only_chosen_pages_and_those_near_them_are_aligned_again() -> None:
+    chosen = [number in (10, 12, 40) for number in range(64)]
+    assert list(near(chosen, 0, 64 << 12, 2)) == [(8 << 12, 15 << 12), (38 << 12, 43 << 12)]
+    assert list(near(chosen, 0, 64 << 12, 0)) == [(10 << 12, 11 << 12), (12 << 12, 13 << 12), (40 << 12, 41 << 12)]
+    assert list(near(chosen, 9 << 12, (41 << 12) + 5, 8)) == [(9 << 12, 21 << 12), (32 << 12, (41 << 12) + 5)]
+    assert not list(near([0] * 64, 0, 64 << 12, 8))
 
 
 def test_pages_that_lie_close_together_are_one_stretch() -> None:
