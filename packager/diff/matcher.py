@@ -15,7 +15,7 @@ from packager.diff.alignment import MIN_SEGMENT_BYTES
 from packager.vehicle.core.segments import Segment
 from packager.vehicle.instructions import Instruction
 
-INTERFACE: Final = 6
+INTERFACE: Final = 7
 """Grows with every change of what the compiled functions take, return or do; `_match.c` states the one it was compiled for."""
 PROBLEM = ""
 """Why a matcher that was compiled is not in use; empty if it is, or if no compiler was there at installation."""

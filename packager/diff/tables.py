@@ -40,7 +40,7 @@ KEPT_MODES: Final = 2
 """For numbers that the value map knows."""
 MIN_PAGES: Final = 2
 HOPELESS_FROM: Final = 1.5
-"""With the alignment that is there, most pages that become tables cost less than this many times what they did; others must be near those."""
+"""With the alignment that is there, most pages that become tables cost less than this many times what they did; others are near those."""
 LEAST_STRETCH: Final = 512
 """Shorter stretches than this part of the image are not worth an alignment."""
 
