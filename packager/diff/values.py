@@ -35,6 +35,8 @@ LEAST_OFTEN: Final = 2
 """A number must become its new value this much more often than it stays."""
 VALUE_BYTES: Final = 2
 """About what a value costs in the head: where the first map predicts fewer bytes more than that, none ever made a bundle shorter."""
+LEAST_SHARE: Final = 200
+"""And nor where it is not more by this part of the bundle: a map that seems to gain less costs two alignments."""
 LEAST_CLUSTER: Final = 50
 """Groups of pages with values that have less than this part of all are not aligned again."""
 
@@ -78,7 +80,7 @@ def predict_values(
     pages = bytes(missed >= POOR_PAGE_BYTES for missed in measured.missed)
     values = _learn(old, new, segments, pages)
     chosen, gained = choose(segments, values, measured.missed)
-    if gained <= VALUE_BYTES * len(values[0]):
+    if (gained - VALUE_BYTES * len(values[0])) * LEAST_SHARE <= measured.coded_bytes:
         return None
     for each in costs:
         pages = bytes(number >= len(plain.modes) for number in chosen)
