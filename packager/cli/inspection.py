@@ -11,7 +11,7 @@ import click
 from packager.bundle.anatomy import BlockAnatomy, ModeUse, count_modes, dissect_file
 from packager.bundle.check import apply_to_file
 from packager.bundle.hits import Hits, count_hits
-from packager.bundle.loose import ANY_PROFILE, LooseBundle
+from packager.bundle.loose import ANY_PROFILE, LooseBundle, naming
 from packager.cli.options import JSON, PATH, read_image
 from packager.cli.output import Output, size, table
 from packager.vehicle.core.head import Head
@@ -93,7 +93,8 @@ def _count_hits(bundle: Path, head: Head, blocks: Sequence[BlockAnatomy], old: P
         return []
     with tempfile.TemporaryDirectory(prefix="packager-") as scratch:
         new = Path(scratch) / "new"
-        apply_to_file(bundle, head, old, new)
+        with naming(bundle):
+            apply_to_file(bundle, head, old, new)
         return count_hits(head, blocks, read_image(old), read_image(new))
 
 
