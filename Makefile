@@ -12,7 +12,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 RELEASE := sample_images/os7.toml
 IMAGES := sample_images/images
 ROOT := keys/public/root.json
-COMPILED := $(wildcard packager/vehicle/*.c packager/vehicle/*.h packager/diff/*.c packager/diff/*.h)
+COMPILED := $(wildcard packager/vehicle/c/*.c packager/vehicle/c/*.h packager/diff/*.c packager/diff/*.h)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sample-images keys release build verify cars test test-full test-services fuzz lint types architecture format lock clean bench-delta bench-apply bench-metadata bench-matcher random-cases vehicle-wheel vehicle-wheel-test conformance
@@ -111,7 +111,7 @@ random-cases: setup ## Apply the bundles of random image pairs: CASES=100000 SEE
 
 VEHICLE_STAGE := $(OUT)/vehicle-wheel/source
 
-$(VEHICLE_STAGE)/pyproject.toml: packager/__init__.py $(wildcard packager/vehicle/* packager/vehicle/*/*.py) docs/vehicle-library.md LICENSE pyproject.toml
+$(VEHICLE_STAGE)/pyproject.toml: packager/__init__.py $(wildcard packager/vehicle/* packager/vehicle/*/*.*) docs/vehicle-library.md LICENSE pyproject.toml
 	rm -rf $(OUT)/vehicle-wheel
 	mkdir -p $(VEHICLE_STAGE)/packager
 	cp packager/__init__.py $(VEHICLE_STAGE)/packager

@@ -14,9 +14,9 @@ from packager.vehicle.errors import CorruptError, IncompatibleError, ResourceErr
 from tests.sample_bundles import Sample
 
 ROOT = Path(__file__).parents[2]
-VEHICLE = ROOT / "packager" / "vehicle"
+C_CODE = ROOT / "packager" / "vehicle" / "c"
 NAMES = ("core.c", "core_head.c", "core_segments.c", "core_fields.c", "delta.c", "sha256.c")
-SOURCES = tuple(VEHICLE / name for name in NAMES)
+SOURCES = tuple(C_CODE / name for name in NAMES)
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 SANITIZED = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 NO_OLD = 0xFFFFFFFF
@@ -48,7 +48,7 @@ def built(*, sanitized: bool) -> Path:
     command = compiler("gcc", "clang", "cc")
     target = Path(tempfile.mkdtemp(prefix="core-harness-")) / "harness"
     flags = SANITIZED if sanitized else ("-O2",)
-    compile_c(command, *STRICT, *flags, f"-I{VEHICLE}", ROOT / "tests/c/core_harness.c", *SOURCES, "-o", target)
+    compile_c(command, *STRICT, *flags, f"-I{C_CODE}", ROOT / "tests/c/core_harness.c", *SOURCES, "-o", target)
     return target
 
 

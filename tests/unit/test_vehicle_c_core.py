@@ -22,6 +22,7 @@ from sample_images.synthesiser import FirmwareSpec, synthesise_bytes, with_edit
 from tests.c.core import (
     ARENA,
     BLOCK_SIZE,
+    C_CODE,
     CODER,
     CORRUPT,
     CUTS,
@@ -35,7 +36,6 @@ from tests.c.core import (
     SOURCES,
     STRICT,
     TRUNCATIONS,
-    VEHICLE,
     Core,
     compile_c,
     compiler,
@@ -282,14 +282,14 @@ def test_the_largest_image_for_256_kib(core: Core) -> None:
 
 def test_text_of_every_error(tmp_path: Path) -> None:
     numbers = re.findall(
-        r"^    (OTA_[A-Z_]+)(?: = 0x[0-9a-f]+)?,?$", (VEHICLE / "core_head.h").read_text(), re.MULTILINE
+        r"^    (OTA_[A-Z_]+)(?: = 0x[0-9a-f]+)?,?$", (C_CODE / "core_head.h").read_text(), re.MULTILINE
     )
     numbers = [name for name in numbers if name != "OTA_OK"]
     assert len(numbers) > 30
     lines = "".join(f'printf("%d %s\\n", (int)ota_error_class({name}), ota_error_text({name}));' for name in numbers)
     source = tmp_path / "texts.c"
     source.write_text(f'#include <stdio.h>\n#include "core.h"\nint main(void) {{ {lines} return 0; }}\n')
-    compile_c(compiler("gcc", "clang", "cc"), *STRICT, f"-I{VEHICLE}", source, *SOURCES, "-o", tmp_path / "texts")
+    compile_c(compiler("gcc", "clang", "cc"), *STRICT, f"-I{C_CODE}", source, *SOURCES, "-o", tmp_path / "texts")
     printed = subprocess.run([tmp_path / "texts"], capture_output=True, text=True, check=True).stdout.splitlines()
     assert all(re.fullmatch(r"[1-4] [a-z ]+: .+", line) for line in printed)
     assert len(set(printed)) == len(numbers)
@@ -298,7 +298,7 @@ def test_text_of_every_error(tmp_path: Path) -> None:
 def test_the_example_program_applies_a_bundle(tmp_path: Path) -> None:
     program, sample = tmp_path / "apply_bundle", large()
     example = ROOT / "docs/embedding/apply_bundle.c"
-    compile_c(compiler("gcc", "clang", "cc"), *STRICT, f"-I{VEHICLE}", example, *SOURCES, "-o", program)
+    compile_c(compiler("gcc", "clang", "cc"), *STRICT, f"-I{C_CODE}", example, *SOURCES, "-o", program)
     for name, content in (("old", sample.old), ("bundle", sample.data), ("new", b"")):
         (tmp_path / name).write_bytes(content or b"")
 
@@ -341,7 +341,7 @@ def test_extensions_of_python_compile_without_a_warning(command: str) -> None:
     found, headers = compiler(command), Path(sysconfig.get_path("include"))
     if not (headers / "Python.h").exists():
         pytest.skip(f"no {headers / 'Python.h'} here")
-    sources = sorted([*VEHICLE.glob("*.c"), *(ROOT / "packager/diff").glob("*.c")])
+    sources = sorted([*C_CODE.glob("*.c"), *(ROOT / "packager/diff").glob("*.c")])
     assert {"_native.c", "_match.c"} <= {source.name for source in sources}
     compile_c(found, *STRICT, "-Wshadow", "-O2", "-isystem", headers, "-fsyntax-only", *sources)
 
@@ -357,7 +357,7 @@ def test_sha256_is_that_of_the_standard_library(tmp_path_factory: pytest.TempPat
             "size_t got; ota_sha256_begin(&hash); while ((got = fread(buffer, 1, sizeof buffer, stdin)) > 0) "
             "{ ota_sha256_update(&hash, buffer, got); } ota_sha256_end(&hash, digest); fwrite(digest, 1, 32, stdout); return 0; }"
         )
-        compile_c(compiler("gcc", "clang", "cc"), *STRICT, f"-I{VEHICLE}", source, VEHICLE / "sha256.c", "-o", program)
+        compile_c(compiler("gcc", "clang", "cc"), *STRICT, f"-I{C_CODE}", source, C_CODE / "sha256.c", "-o", program)
     data = noise(length, length)
     assert (
         subprocess.run([program], input=data, capture_output=True, check=True).stdout == hashlib.sha256(data).digest()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.c.core import SOURCES, STRICT, VEHICLE, compile_c, compiler
+from tests.c.core import C_CODE, SOURCES, STRICT, compile_c, compiler
 
 PREFIX = "arm-none-eabi-"
 CORTEX_M4 = ("-ffreestanding", "-mcpu=cortex-m4", "-mthumb", "-Os")
@@ -37,7 +37,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("command", ["gcc", "clang"])
 @pytest.mark.parametrize("name", ["adaptive.c", *PREDICTION, "segments.c"])
 def test_what_is_no_part_of_the_core_compiles_without_a_warning(name: str, command: str, tmp_path: Path) -> None:
-    compile_c(compiler(command), *STRICT, "-ffreestanding", "-O2", "-c", VEHICLE / name, "-o", tmp_path / "part.o")
+    compile_c(compiler(command), *STRICT, "-ffreestanding", "-O2", "-c", C_CODE / name, "-o", tmp_path / "part.o")
 
 
 def test_prediction_on_a_microcontroller(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,7 +49,7 @@ def test_prediction_on_a_microcontroller(tmp_path: Path, capsys: pytest.CaptureF
         *CORTEX_M4,
         "-r",
         "-nostdlib",
-        *(VEHICLE / name for name in PREDICTION),
+        *(C_CODE / name for name in PREDICTION),
         "-o",
         target,
     )
@@ -101,7 +101,7 @@ def test_code_and_ram(objects: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     text_bytes, data_bytes, bss_bytes = (sum(int(row[column]) for row in rows) for column in range(3))
     state = tmp_path / "state.c"
     state.write_text('#include "core.h"\nstruct ota ota;\n')
-    compile_c(f"{PREFIX}gcc", *STRICT, *CORTEX_M4, f"-I{VEHICLE}", "-c", state, "-o", tmp_path / "state.o")
+    compile_c(f"{PREFIX}gcc", *STRICT, *CORTEX_M4, f"-I{C_CODE}", "-c", state, "-o", tmp_path / "state.o")
     state_bytes = int(_output("size", tmp_path / "state.o").splitlines()[1].split()[2])
     stack_bytes = _worst_stack_bytes(objects)
     with capsys.disabled():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.c.core import ROOT, SANITIZED, SOURCES, STRICT, VEHICLE, compile_c, compiler
+from tests.c.core import C_CODE, ROOT, SANITIZED, SOURCES, STRICT, compile_c, compiler
 
 SECONDS = 10
 TARGETS = ("adaptive", "core", "delta", "predict", "segments")
@@ -45,11 +45,11 @@ def test_seeds_and_what_becomes_of_them_are_harmless(target: str, tmp_path: Path
         ROOT / "tests/c/replay.c",
         ROOT / f"tests/fuzz/fuzz_{target}.c",
         *SOURCES,
-        VEHICLE / "adaptive.c",
-        *sorted(VEHICLE.glob("predict*.c")),
-        VEHICLE / "segments.c",
+        C_CODE / "adaptive.c",
+        *sorted(C_CODE.glob("predict*.c")),
+        C_CODE / "segments.c",
     )
-    compile_c(compiler("gcc", "clang"), *STRICT, *SANITIZED, f"-I{VEHICLE}", *sources, "-o", program)
+    compile_c(compiler("gcc", "clang"), *STRICT, *SANITIZED, f"-I{C_CODE}", *sources, "-o", program)
     chance = random.Random(1)
     files = sorted((ROOT / "tests/fuzz/corpus" / target).iterdir())
     for number in range(300):

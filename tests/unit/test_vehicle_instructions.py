@@ -8,7 +8,7 @@ import pytest
 from packager.vehicle import kernel
 from packager.vehicle._pure_stretch import Context, Kind
 from packager.vehicle.instructions import ALL_GROUPS, TABLES, Group, InstructionSet, as_c_header
-from tests.c.core import VEHICLE
+from tests.c.core import C_CODE
 
 THUMB2, ARM32, AARCH64, RISCV, X86 = list(InstructionSet)[1:6]
 
@@ -146,7 +146,7 @@ def test_no_instruction_matches_two_rows(instruction_set: InstructionSet) -> Non
 
 
 def test_the_c_header_is_made_from_the_tables() -> None:
-    assert (VEHICLE / "instructions.h").read_text() == as_c_header()
+    assert (C_CODE / "instructions.h").read_text() == as_c_header()
 
 
 def test_addresses_go_on_behind_the_last_segment_and_outside_the_image() -> None:
