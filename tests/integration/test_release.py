@@ -175,7 +175,7 @@ def test_the_time_of_issue_counts_from_the_epoch_variable(
     assert json.loads((workshop / "release-epoch/report.json").read_text())["issued_at"] == "2026-11-20T00:00:00+00:00"
     assert "expired" not in capsys.readouterr().err
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1794268800")  # two weeks before the clock, as long as a timestamp lives
-    arguments[3] = str(workshop / "release-old")
+    arguments[3] = str(workshop / "release-old-epoch")
     assert run(packager, arguments, "packager") == 0
     assert "issued 2026-11-10, so its timestamp has expired" in capsys.readouterr().err
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
