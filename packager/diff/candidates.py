@@ -160,9 +160,8 @@ def _choose_mode(
         measured += workers.rounds.map(align, rest)
     path_costs: list[float] = [cost for cost, _ in measured]
     if is_long and not effort.hasty:
-        path_costs[0] *= (
-            CLEAR_SHARE  # where nothing is predicted, several alignments are compared, and one has fewer segments
-        )
+        # Without prediction several alignments will be compared, and one of them has fewer segments than this path.
+        path_costs[0] *= CLEAR_SHARE
     best = path_costs.index(min(path_costs))
     return tried[best], measured[best][1]
 

@@ -63,9 +63,7 @@ def check_hardware(policy: KeyPolicy, hardware: Mapping[str, Sequence[str]]) -> 
         if domain not in policy.domains:
             raise RepositoryError(
                 f"domain {domain!r}: has no role; the policy has {', '.join(sorted(policy.domains))}",
-                hint="add [domains."
-                + domain
-                + "] to the policy and run packager keys create, or correct the release file",
+                hint=f"add [domains.{domain}] to the policy and run packager keys create, or correct the release file",
             )
         for hardware_id in hardware_ids:
             if not is_name(hardware_id) or hardware_id in (CHAIN, SUMMARY):
