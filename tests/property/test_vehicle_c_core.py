@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from packager.bundle.encoder import Label, encode
@@ -41,7 +41,7 @@ def python(sample: Sample, chunk: int) -> tuple[int, bytes]:
         head = read_head(sample.data[: sample.head_bytes], sample.signed, WIDE)
         applier = Applier(head, old, slot)
         for start in range(sample.head_bytes, len(sample.data), chunk):
-            applier.feed(sample.data[start : start + chunk])
+            applier.feed(sample.data[start : start + chunk], start)
         applier.finish()
     except StateError:  # another length than the slot: the core's caller refuses it
         return 2, bytes(slot.content)
@@ -72,6 +72,7 @@ def images(draw: st.DrawFn) -> tuple[bytes, bytes]:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=FIXTURE_IS_NOT_CHANGED)
 @given(images(), st.booleans(), st.sampled_from([1, 33, 4096, 1 << 20]))
+@example(pair=(noise(1, 5000), b"\xee" * 5000), is_full=False, chunk=4096)  # what the slot already holds
 def test_it_makes_what_the_python_applier_makes(
     core: Core, pair: tuple[bytes, bytes], is_full: bool, chunk: int
 ) -> None:
