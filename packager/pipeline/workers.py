@@ -57,13 +57,14 @@ def processes(count: int) -> Iterator[Executor]:
                 executor.submit(int)  # nothing; one process starts for each as long as none is idle
         yield executor
     except BaseException:
-        # Futures are left to the executor: one that was cancelled here would make its thread fail when the processes end.
-        executor.shutdown(wait=False, cancel_futures=True)
         workers = set(multiprocessing.active_children()) - before
         for worker in workers:
             worker.kill()
         for worker in workers:
             worker.join()
+        # Futures are left to the executor: one that was cancelled here would make its thread fail when the processes end. That thread
+        # is waited for: while it closes its pipe Python must not try to wake it, as it does at its own end.
+        executor.shutdown(cancel_futures=True)
         raise
     executor.shutdown()
 
